@@ -1,0 +1,185 @@
+"""What the text around a scan says: gradients, counts, sidecar, size.
+
+A sidecar is untrusted text: values are tested for their type, and quoted shortened and escaped.
+"""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import numpy as np
+
+from ..series import B0_MAX
+from .finding import Finding, error, note, warning
+from .look import Look
+
+GIB = 2**30
+LEARNED_KEYS = ("DeepLearning", "DeepLearningDetails", "DeepLearningFactor")
+LEARNED_WORDS = re.compile(r"DEEP.?(LEARNING|RESOLVE)|AIR.?RECON|\bAICE\b|SMARTSPEED|\bDLR\b")
+
+
+def gradients(look: Look) -> list[Finding]:
+    """b-values and directions: there, as many as volumes, of length one."""
+    bvals, bvecs, n = look.series.bvals, look.series.bvecs, look.series.n_volumes
+    if bvals is None:
+        advice = "give --bval if this is a diffusion scan; the volumes are taken as one group"
+        return [note("no-bvals", f"no b-values stand beside the {n} volumes", advice)]
+    for name, table in (("b-values", bvals), ("directions", bvecs)):
+        if table is not None and len(table) != n:
+            advice = "give the gradient files of this scan"
+            return [error("gradient-count", f"{len(table)} {name} for {n} volumes", advice)]
+    found = []
+    if not look.series.is_b0.any():
+        sentence = f"no volume has b ≤ {B0_MAX:g}, the lowest is b = {bvals.min():g}"
+        advice = "add a b=0 volume of the same session; attenuation cannot be judged without one"
+        found.append(warning("no-b0", sentence, advice))
+    return found + _directions(bvecs, bvals > B0_MAX)
+
+
+def _directions(bvecs: np.ndarray | None, weighted: np.ndarray) -> list[Finding]:
+    """Directions of the volumes with diffusion weighting, if there are such volumes."""
+    if not weighted.any():
+        return []
+    if bvecs is None:
+        advice = "give --bvec; direction maps cannot be drawn without"
+        return [note("no-bvecs", "no directions stand beside the scan", advice)]
+    norms = np.linalg.norm(bvecs, axis=1)
+    off = np.flatnonzero(weighted & (np.abs(norms - 1) > 0.05))
+    if not len(off):
+        return []
+    sentence = (
+        f"{len(off)} of {np.count_nonzero(weighted)} directions are not of length 1 "
+        f"(volume {off[0]}: {norms[off[0]]:.3g})"
+    )
+    advice = "normalise the bvec file, or give the one of this scan"
+    return [error("bvec-norm", sentence, advice)]
+
+
+def volume_counts(look: Look) -> list[Finding]:
+    """Enough volumes, in the whole and in each shell."""
+    found, n = [], look.series.n_volumes
+    if n < 10:
+        what = "one of them from the others" if n >= 8 else "a volume or the noise from the others"
+        sentence = f"{n} volumes are too few to learn {what} well"
+        advice = "compare methods on this scan, and look at the residuals before trusting one"
+        found.append(warning("few-volumes", sentence, advice))
+    elif n < 15:
+        sentence = f"{n} volumes are few; 15 or more part signal from noise more safely"
+        found.append(note("few-volumes", sentence, "look at the residuals in the report"))
+    single = [v for b, v in look.shells if b == 0 and len(v) == 1]
+    if single:
+        sentence = f"{listed(single[0])} is the only one at b=0"
+        advice = "expect less denoising there: no other volume shows the same contrast"
+        found.append(note("single-b0", sentence, advice))
+    thin = [(b, v) for b, v in look.shells if b != 0 and len(v) <= 2]
+    if thin and len(look.shells) > 1:
+        named = "; ".join(f"b = {b:g} has only {listed(v)}" for b, v in thin[:4])
+        advice = "read no small effects in them: they are learned from other shells"
+        found.append(warning("thin-shell", named, advice))
+    return found
+
+
+def processed(look: Look) -> list[Finding]:
+    """Interpolated, denoised, resampled or filtered before: names and sidecar."""
+    sidecar, signs = look.series.sidecar, []
+    name = look.series.path.name if look.series.path else ""
+    if label := re.search(r"_desc-([A-Za-z0-9]+)", name):
+        signs.append(f"its name says desc-{label.group(1)[:20]}")
+    for key in ("GeneratedBy", "Sources"):
+        if sidecar.get(key):
+            signs.append(f"the sidecar has {key} {_quoted(sidecar[key])}")
+    if _is_true(sidecar.get("Interpolation2D")):
+        signs.append("the scanner interpolated in plane (Interpolation2D)")
+    acquired, made = sidecar.get("AcquisitionMatrixPE"), sidecar.get("ReconMatrixPE")
+    if _is_number(acquired) and _is_number(made) and acquired < 0.95 * made:
+        signs.append(f"{acquired:g} lines were acquired and {made:g} reconstructed")
+    if _is_true(sidecar.get("NonlinearGradientCorrection")):
+        signs.append("gradient nonlinearity was corrected, which resamples")
+    kinds = words(sidecar.get("ImageType"))
+    signs += [f"its image type holds {kind}" for kind in ("DIS2D", "DIS3D") if kind in kinds]
+    texts = kinds + words(sidecar.get("ImageTypeText"))
+    has_key = any(_is_true(v) or (isinstance(v, str) and v) for v in map(sidecar.get, LEARNED_KEYS))
+    if has_key or any(LEARNED_WORDS.search(text) for text in texts):
+        signs.append("the scanner reconstructed it with deep learning")
+    if not signs:
+        return []
+    sentence = "the scan was processed before: " + "; ".join(signs)
+    advice = "denoise the scan as acquired; after resampling neighbouring voxels share their noise"
+    return [warning("processed", sentence, advice)]
+
+
+def protocol(look: Look) -> list[Finding]:
+    """What the protocol does to the noise: averages, partial Fourier, parallel imaging."""
+    sidecar = look.series.sidecar
+    rows = (
+        ("NumberOfAverages", "averages"),
+        ("PartialFourier", "partial Fourier"),
+        ("ParallelReductionFactorInPlane", "in-plane acceleration"),
+        ("MultibandAccelerationFactor", "multiband"),
+    )
+    seen = [
+        f"{name} {sidecar[key]:g}"
+        for key, name in rows
+        if _is_number(sidecar.get(key)) and sidecar[key] > 0 and sidecar[key] != 1
+    ]
+    if not seen:
+        return []
+    advice = "expect noise that varies over the image and is shared between voxels"
+    return [note("protocol", "the protocol has " + ", ".join(seen), advice)]
+
+
+def memory(look: Look) -> list[Finding]:
+    """Six times the scan in float32, and one GiB, against what is free."""
+    data = look.series.data
+    need, free = 6 * data.nbytes + GIB, available_memory()
+    if free is None or need <= free:
+        return []
+    level = error if need > 2 * free else warning
+    sentence = f"about {need / GIB:.1f} GiB of memory are needed, {free / GIB:.1f} GiB are free"
+    advice = "close other programs, take a larger machine or cut the scan into slabs"
+    return [level("memory", sentence, advice)]
+
+
+def available_memory() -> int | None:
+    """Bytes free for a new program, None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def listed(volumes: Sequence[int] | np.ndarray) -> str:
+    """Indices in words: "volume 3", "volumes 3, 4, 5, 6, 7 and 2 more"."""
+    named = ", ".join(str(int(v)) for v in volumes[:5])
+    more = f" and {len(volumes) - 5} more" if len(volumes) > 5 else ""
+    return f"volume{'s' if len(volumes) > 1 else ''} {named}{more}"
+
+
+def _is_true(value: Any) -> bool:
+    """True, or a number that is not 0 (dcm2niix writes 1)."""
+    return value is True or (_is_number(value) and value != 0)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    """A finite number, and not a bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def words(value: Any) -> list[str]:
+    """The strings of a value that should be one or a list of them, in upper case."""
+    values = value if isinstance(value, list) else [value]
+    return [v.upper() for v in values if isinstance(v, str)]
+
+
+def _quoted(value: Any) -> str:
+    """A value, shortened, with nothing in it that a terminal would act on."""
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,184 @@
+"""Without a truth and without a repeat: what was removed, and does it look like noise?
+
+Idea    A perfect denoiser removes n and nothing else: the residual y - x̂ then has mean 0, the
+        noise map's standard deviation, the noise's own autocorrelation, and no relation to the
+        anatomy. Every departure has a meaning, which `verdict.py` puts into words.
+Trap    These are necessary, not sufficient: a method that does nothing has a clean residual too.
+        The opposite error, noise left behind, shows as a residual smaller than the noise.
+Memory  Everything is accumulated volume by volume; the series itself is never copied.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from .directions import above_b0, shell_numbers, shells
+from .reference import finite, masked
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualStatistics:
+    """Numbers of the residual y - x̂ inside the mask; NaN where a number cannot be had."""
+
+    n_voxels: int  # of the mask, with a noise level above 0
+    signal_before: np.ndarray  # (V,) mean of the noisy volume, data units
+    signal_after: np.ndarray  # (V,) mean of the denoised volume, data units
+    mean_over_sigma: np.ndarray  # (V,) mean of residual/σ; 0
+    ratio: float  # sd of residual/σ over all volumes; 1, or a little less
+    ratio_per_volume: np.ndarray  # (V,) the same for each volume
+    autocorrelation: np.ndarray  # (3,) of residual/σ at one voxel along x, y, z
+    autocorrelation_expected: np.ndarray  # (3,) the noise model's
+    correlation: float  # of residual/σ with the denoised image, signed, mean over volumes; 0
+    correlation_per_volume: np.ndarray  # (V,)
+    magnitude_correlation: float  # of |residual|/σ with the denoised image, mean over volumes; 0
+    magnitude_correlation_per_volume: np.ndarray  # (V,)
+    shell_bvals: np.ndarray  # (S,) s/mm², mean of each shell, b=0 first; NaN without b-values
+    shell_sizes: np.ndarray  # (S,) volumes in each shell
+    mean_change: np.ndarray  # (S,) mean after / mean before - 1
+    contrast_before: np.ndarray  # (S,) rms over voxels of the sd over directions, σ² taken off
+    contrast_after: np.ndarray  # (S,) the same of the denoised volumes, nothing taken off
+    above_b0_before: float  # share of (voxel, direction) pairs with a DWI signal above mean b=0
+    above_b0_after: float
+    n_negative: int  # denoised values below 0
+    n_nonfinite: int  # denoised values that are NaN or infinite, counted as 0 elsewhere
+
+    @property
+    def contrast_change(self) -> np.ndarray:
+        """(S,) contrast after / before; below 1, directions were drawn towards their mean."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.contrast_after / self.contrast_before
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain numbers and lists for JSON, NaN as None."""
+        values = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
+        return {name: _plain(value.tolist()) for name, value in values.items()}
+
+
+def residual_statistics(
+    noisy: np.ndarray,
+    denoised: np.ndarray,
+    sigma: np.ndarray,
+    mask: np.ndarray,
+    bvals: np.ndarray | None,
+    covariance: np.ndarray | None,
+) -> ResidualStatistics:
+    """Measure what a denoiser removed.
+
+    noisy       (X, Y, Z, V)                data units, real
+    denoised    (X, Y, Z, V)                data units, real
+    sigma       (X, Y, Z)                   noise map, data units
+    mask        (X, Y, Z)                   where to measure; voxels without noise are left out
+    bvals       (V,) or None                s/mm²
+    covariance  (2Lx+1, 2Ly+1, 2Lz+1)       noise autocorrelation, centre 1; None for white noise
+
+    Residuals are divided by σ before they are correlated with anything: a coil's sensitivity
+    shapes both σ and the image, and would pass for anatomy in the residual.
+    """
+    if noisy.shape != denoised.shape or noisy.shape[:3] != mask.shape or sigma.shape != mask.shape:
+        raise ValueError(
+            f"shapes differ: noisy {noisy.shape}, denoised {denoised.shape}, "
+            f"sigma {sigma.shape}, mask {mask.shape}."
+        )
+    where = mask & np.isfinite(sigma) & (sigma > 0)
+    if np.count_nonzero(where) < 2:
+        raise ValueError("fewer than two voxels of the mask have a noise level above 0.")
+    groups = shells(bvals, noisy.shape[3])
+    n_negative, n_nonfinite = _counts(denoised, where)
+    return ResidualStatistics(
+        n_voxels=int(np.count_nonzero(where)),
+        **_volume_numbers(noisy, denoised, sigma, where),
+        autocorrelation_expected=_neighbours(covariance),
+        **shell_numbers(noisy, denoised, sigma, where, bvals, groups),
+        **above_b0(noisy, denoised, where, bvals),
+        n_negative=n_negative,
+        n_nonfinite=n_nonfinite,
+    )
+
+
+def _volume_numbers(
+    noisy: np.ndarray, denoised: np.ndarray, sigma: np.ndarray, where: np.ndarray
+) -> dict[str, Any]:
+    """Everything that one pass over the volumes gives."""
+    n_volumes = noisy.shape[3]
+    noise = sigma[where].astype(np.float64)
+    table = np.empty((n_volumes, 6))  # before, after, mean, variance, correlation, of magnitude
+    lagged, pairs = np.zeros(3), _pairs(where)
+    for v in range(n_volumes):
+        y, x0_hat = masked(noisy, where, v), finite(masked(denoised, where, v))
+        z = (y - x0_hat) / noise
+        centred = z - z.mean()
+        table[v] = (y.mean(), x0_hat.mean(), z.mean(), np.mean(centred**2),
+                    _correlation(z, x0_hat), _correlation(np.abs(centred), x0_hat))  # fmt: skip
+        lagged += _lagged_products(centred, where, pairs)
+    before, after, mean, variance, correlation, magnitude = table.T
+    power = variance.sum()
+    return {
+        "signal_before": before,
+        "signal_after": after,
+        "mean_over_sigma": mean,
+        "ratio": float(np.sqrt(variance.mean())),
+        "ratio_per_volume": np.sqrt(variance),
+        "autocorrelation": lagged / power if power > 0 else np.full(3, np.nan),
+        "correlation": float(correlation.mean()),
+        "correlation_per_volume": correlation,
+        "magnitude_correlation": float(magnitude.mean()),
+        "magnitude_correlation_per_volume": magnitude,
+    }
+
+
+def _pairs(where: np.ndarray) -> list[np.ndarray]:
+    """For each axis, the voxels whose next neighbour lies in the mask too."""
+    return [where[_cut(axis, None, -1)] & where[_cut(axis, 1, None)] for axis in range(3)]
+
+
+def _lagged_products(values: np.ndarray, where: np.ndarray, pairs: list[np.ndarray]) -> np.ndarray:
+    """(3,) mean product of neighbours along x, y, z; NaN on an axis without neighbours."""
+    volume = np.zeros(where.shape, dtype=np.float32)
+    volume[where] = values
+    products = np.full(3, np.nan)
+    for axis, both in enumerate(pairs):
+        if both.any():
+            first, second = volume[_cut(axis, None, -1)][both], volume[_cut(axis, 1, None)][both]
+            products[axis] = np.mean(first * second, dtype=np.float64)
+    return products
+
+
+def _cut(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
+    return tuple(slice(start, stop) if i == axis else slice(None) for i in range(3))
+
+
+def _neighbours(covariance: np.ndarray | None) -> np.ndarray:
+    """(3,) the noise model's autocorrelation one voxel along x, y, z; 0 beyond its reach."""
+    expected = np.zeros(3)
+    if covariance is None:
+        return expected
+    centre = [size // 2 for size in covariance.shape]
+    for axis in range(3):
+        if covariance.shape[axis] > 1:
+            index = [c + (i == axis) for i, c in enumerate(centre)]
+            expected[axis] = covariance[tuple(index)] / covariance[tuple(centre)]
+    return expected
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's r of two vectors; 0 if one of them is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    power = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / power) if power > 0 else 0.0
+
+
+def _counts(denoised: np.ndarray, where: np.ndarray) -> tuple[int, int]:
+    """Negative and non-finite values in the mask."""
+    n_negative = n_nonfinite = 0
+    for v in range(denoised.shape[3]):
+        values = denoised[..., v][where]
+        n_negative += int(np.count_nonzero(values < 0))
+        n_nonfinite += int(np.count_nonzero(~np.isfinite(values)))
+    return n_negative, n_nonfinite
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

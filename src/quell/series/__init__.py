@@ -1,0 +1,27 @@
+"""Series: one 4-D scan with its grid, gradients and sidecar, as read and as written.
+
+Idea    Everything the rest of quell needs from disk is read here once, and whatever is wrong
+        with a file is said here in one sentence, before any work is done.
+Here    `scan` is what a scan is, `reading` and `writing` its two ends, `brain` its mask.
+Differs Output is always float32 with slope 1, whatever the input's type: an int16 output
+        would truncate the denoised values.
+"""
+
+from .brain import brain_mask, mask_of
+from .reading import load, load_map
+from .scan import B0_MAX, InputError, Series, stem
+from .writing import copy_gradients, replacing, write_nifti
+
+__all__ = [
+    "B0_MAX",
+    "InputError",
+    "Series",
+    "load",
+    "load_map",
+    "mask_of",
+    "brain_mask",
+    "write_nifti",
+    "copy_gradients",
+    "stem",
+    "replacing",
+]

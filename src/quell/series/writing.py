@@ -1,0 +1,77 @@
+"""Writing: float32 NIfTI on the input's grid, whole or not at all, and gradients byte for byte."""
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from .scan import NIFTI_ENDINGS, InputError, Series, first_line, stem
+
+
+def write_nifti(path: Path, array: np.ndarray, like: Series) -> None:
+    """Write an array on the grid of a series, whole or not at all.
+
+    path   .nii or .nii.gz
+    array  (X, Y, Z) or (X, Y, Z, V), written as float32 with slope 1 (complex64 when complex)
+    like   the series whose affine, qform, sform, codes, units, TR and intent are kept
+
+    Raises InputError if the file cannot be written; nothing is left behind then.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(NIFTI_ENDINGS):
+        raise InputError(f"{path} must end in .nii or .nii.gz", status=2)
+    if array.ndim not in (3, 4) or array.shape[:3] != like.data.shape[:3]:
+        raise ValueError(f"array {array.shape} is not on the grid of {like.data.shape}")
+    dtype = np.complex64 if np.iscomplexobj(array) else np.float32
+    header = like.header.copy()
+    header.set_data_dtype(dtype)
+    header.set_slope_inter(1, 0)
+    is_nifti2 = isinstance(like.header, nib.Nifti2Header)
+    kind = nib.Nifti2Image if is_nifti2 else nib.Nifti1Image
+    image = kind(np.asarray(array, dtype=dtype), like.affine, header)
+    with replacing(path) as file:
+        if path.name.lower().endswith(".gz"):  # no name, no time: same array, same bytes
+            with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
+                image.to_stream(packed)
+        else:
+            image.to_stream(file)
+
+
+def copy_gradients(series: Series, path: Path) -> list[Path]:
+    """Copy the scan's .bval and .bvec byte for byte beside `path`; return what was written."""
+    written = []
+    for source, ending in ((series.bval_path, ".bval"), (series.bvec_path, ".bvec")):
+        if source is None:
+            continue
+        target = stem(path).with_name(stem(path).name + ending)
+        with replacing(target) as file:
+            file.write(source.read_bytes())
+        written.append(target)
+    return written
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[io.BufferedWriter]:
+    """A file that appears under `path` only once it is complete and on disk."""
+    # short, whatever the length of the file's own name
+    name = f".quell-{os.getpid()}-{zlib.crc32(path.name.encode()):08x}.part"
+    temporary = path.with_name(name)
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise InputError(
+            f"{path} cannot be written ({reason}); free space or choose another place"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
