@@ -105,7 +105,14 @@ def test_less_than_pure_noise_is_no_signal():
     s = Stabiliser.of("rician")
     d = s.eta[0] - np.array([0, 0.5, 100])
     np.testing.assert_array_equal(s.undo(d), 0)
-    np.testing.assert_array_equal(s.undo_to_mean(d), s.mean[0])
+
+
+def test_a_mean_below_pure_noise_is_kept_but_never_negative():
+    s = Stabiliser.of("rician")
+    m = np.array([0.3, 0.6, 0.9])  # as in air that the scanner dimmed
+    means = s.undo_to_mean(s.apply(m) - s.apply(s.mean[0]) + s.eta[0])
+    np.testing.assert_allclose(means, m, atol=1e-9)
+    assert s.undo_to_mean(np.array(-100.0)) == 0
 
 
 def test_tables_are_made_once_and_cannot_be_changed():

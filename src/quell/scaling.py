@@ -77,8 +77,13 @@ class Stabiliser:
         return np.interp(d, self.eta, self.theta)
 
     def undo_to_mean(self, d: np.ndarray) -> np.ndarray:
-        """E[m | θ] of the same θ: what averaging many repeats would give, noise floor and all."""
-        return np.interp(d, self.eta, self.mean)
+        """E[m | θ] of the same θ: what averaging many repeats would give, noise floor and all.
+
+        Below pure noise it goes on straight, as f does: clamped there, averages would rise.
+        """
+        slope = (self.f[1] - self.f[0]) / (self.m[1] - self.m[0])
+        below = np.minimum(d - self.eta[0], 0) / slope
+        return np.maximum(np.interp(d, self.eta, self.mean) + below, 0)
 
     def mean_of(self, theta: np.ndarray) -> np.ndarray:
         """E[m | theta]: puts the noise floor back on a signal."""

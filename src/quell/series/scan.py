@@ -61,7 +61,7 @@ def stem(path: Path) -> Path:
     """The path without its .nii or .nii.gz ending."""
     path = Path(path)
     for ending in NIFTI_ENDINGS:
-        if path.name.lower().endswith(ending):
+        if path.name.lower().endswith(ending) and len(path.name) > len(ending):
             return path.with_name(path.name[: -len(ending)])
     return path
 

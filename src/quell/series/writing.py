@@ -60,7 +60,7 @@ def copy_gradients(series: Series, path: Path) -> list[Path]:
 def replacing(path: Path) -> Iterator[io.BufferedWriter]:
     """A file that appears under `path` only once it is complete and on disk."""
     # short, whatever the length of the file's own name
-    name = f".quell-{os.getpid()}-{zlib.crc32(path.name.encode()):08x}.part"
+    name = f".quell-{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}.part"
     temporary = path.with_name(name)
     try:
         with open(temporary, "wb") as file:

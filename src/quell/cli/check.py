@@ -1,0 +1,78 @@
+"""quell check: what a scan is, what quell would do with it, and what is wrong with it."""
+
+import numpy as np
+import typer
+
+from ..checks import Finding, Look, check
+from ..methods import DEFAULT, METHODS
+from ..noise import learn, remarks
+from ..pipeline import Options, describe_noise, refuse_complex, refuse_options
+from ..series import InputError, Series, load, mask_of
+from ..voice import printable
+from .options import Bval, Bvec, Coils, Law, Mask, Scan
+from .usage import hanging
+
+
+def check_command(
+    scan: Scan,
+    mask: Mask = None,
+    bval: Bval = None,
+    bvec: Bvec = None,
+    noise_law: Law = "auto",
+    coils: Coils = None,
+) -> None:
+    """Say what a scan is, what quell would do with it, and what is wrong with it."""
+    refuse_options(Options(noise_law=noise_law, coils=coils))
+    series = load(scan, bval, bvec, mask)
+    where = mask_of(series)
+    for label, text in _about(series, where):
+        _print(label, text)
+    findings = check(series, where)
+    errors = [f"{f.sentence}; {f.advice}" for f in findings if f.level == "error"]
+    if not errors:
+        try:
+            refuse_complex(series)
+            noise = learn(series, where, noise_law, coils)
+            findings += remarks(noise)
+            _print("noise", describe_noise(noise, where).removeprefix("noise: "))
+            _print("method", f"{DEFAULT}, {METHODS[DEFAULT].summary}")
+        except InputError as error:
+            errors = [str(error)]
+    print()
+    for text in errors:
+        _print("error", text)
+    _print_findings(findings)
+    if errors:
+        raise typer.Exit(1)
+
+
+def _about(series: Series, mask: np.ndarray) -> list[tuple[str, str]]:
+    """What the scan is, label by label."""
+    size = " x ".join(str(n) for n in series.data.shape)
+    voxel = " x ".join(f"{mm:.3g}" for mm in series.voxel_mm)
+    if series.bvals is None:
+        volumes = f"{series.n_volumes}, no b-values beside the scan"
+    else:
+        shells = Look(series, mask).shells
+        volumes = ", ".join(f"{len(group)} at b={b:.0f}" for b, group in shells)
+    made = "given" if series.mask is not None else "computed"
+    return [
+        ("scan", str(series.path)),
+        ("size", f"{size}, voxels of {voxel} mm, {series.stored_dtype}"),
+        ("volumes", volumes),
+        ("mask", f"{made}, {mask.mean():.0%} of the voxels"),
+    ]
+
+
+def _print_findings(findings: list[Finding]) -> None:
+    """Warnings and notes, or that there are none."""
+    if not findings:
+        print("Nothing speaks against denoising this scan.")
+    for finding in findings:
+        if finding.level != "error":
+            _print(finding.level, f"{finding.sentence}; {finding.advice} [{finding.code}]")
+
+
+def _print(label: str, text: str) -> None:
+    """One labelled line on standard output, wrapped to the terminal."""
+    print(hanging(label, printable(text), indent=9))

@@ -1,0 +1,132 @@
+"""quell denoise: one scan, from file to files."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import outputs
+from ..methods import DEFAULT
+from ..outputs import Files
+from ..pipeline import Options, refuse_options
+from ..series import InputError
+from ..voice import speaking
+from .options import (
+    FILE,
+    METHOD,
+    NOISE,
+    OUTPUTS,
+    RUN,
+    Bval,
+    Bvec,
+    Coils,
+    IsQuiet,
+    Law,
+    Mask,
+    Preset,
+    Scan,
+    option,
+)
+
+
+def denoise(
+    scan: Scan,
+    out: Annotated[Path, typer.Argument(help="where to write, .nii or .nii.gz", metavar="OUT")],
+    mask: Mask = None,
+    bval: Bval = None,
+    bvec: Bvec = None,
+    noise_out: Annotated[Path | None, option(OUTPUTS, "write the noise map here", **FILE)] = None,
+    residual_out: Annotated[
+        Path | None, option(OUTPUTS, "write what was removed here", **FILE)
+    ] = None,
+    model_out: Annotated[
+        Path | None, option(OUTPUTS, "write the model here, .safetensors", **FILE)
+    ] = None,
+    report: Annotated[
+        Path | None, option(OUTPUTS, "report page; default: OUT_report.html", **FILE)
+    ] = None,
+    no_report: Annotated[bool, option(OUTPUTS, "write no report page", "--no-report")] = False,
+    force: Annotated[bool, option(OUTPUTS, "replace outputs that exist", "--force")] = False,
+    apply_mask: Annotated[bool, option(OUTPUTS, "zero outside the mask", "--apply-mask")] = False,
+    method: Annotated[str, option(METHOD, "see `quell methods`", metavar="NAME")] = DEFAULT,
+    preset: Preset = "default",
+    setting: Annotated[
+        list[str] | None,
+        option(METHOD, "one setting, such as steps=300; repeatable", "--set", metavar="NAME=VALUE"),
+    ] = None,
+    noise_in: Annotated[
+        Path | None, option(NOISE, "noise map to obey, 3-D NIfTI; default: learned", **FILE)
+    ] = None,
+    noise_law: Law = "auto",
+    coils: Coils = None,
+    remove_noise_floor: Annotated[
+        bool, option(NOISE, "take the bias off magnitude data, too", "--remove-noise-floor")
+    ] = False,
+    seed: Annotated[int, option(RUN, "every random number follows from it", metavar="N")] = 0,
+    device: Annotated[str, option(RUN, "auto, cpu, cuda, cuda:N or mps", metavar="NAME")] = "auto",
+    threads: Annotated[
+        int | None,
+        option(RUN, "CPU threads; default: all", "--threads", "--nthreads", min=1, metavar="N"),
+    ] = None,
+    strict: Annotated[bool, option(RUN, "warnings of the checks are errors", "--strict")] = False,
+    quiet: IsQuiet = False,
+) -> None:
+    """Denoise one scan.
+
+    The mean of the signal stays as it is: magnitude data keep their noise floor, unless you say
+    --remove-noise-floor. An interrupted run goes on when the same command is run again.
+    """
+    options = Options(
+        method=method,
+        preset=preset,
+        settings=_settings(setting or []),
+        seed=seed,
+        device=device,
+        threads=threads,
+        noise_law=noise_law,
+        coils=coils,
+        remove_floor=remove_noise_floor,
+        apply_mask=apply_mask,
+        strict=strict,
+    )
+    refuse_options(options)
+    if report and no_report:
+        raise InputError("--report and --no-report exclude each other; give one of them", 2)
+    written = Files(
+        scan=scan,
+        out=out,
+        mask=mask,
+        bval=bval,
+        bvec=bvec,
+        noise_in=noise_in,
+        noise_out=noise_out,
+        residual_out=residual_out,
+        model_out=model_out,
+        report=None if no_report else report or outputs.report_beside(out),
+    )
+    command = shlex.join(["quell", *sys.argv[1:]])
+    with speaking(quiet) as voice:
+        outputs.denoise_file(written, options, force, command, voice)
+
+
+def _settings(pairs: list[str]) -> dict[str, Any]:
+    """ "steps=300" -> {"steps": 300}; numbers and comma-separated numbers are read as such."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set {pair} has no '='; write it as --set steps=300", 2)
+        values = [_number_or_text(word) for word in text.split(",")]
+        settings[name.strip()] = values[0] if len(values) == 1 else tuple(values)
+    return settings
+
+
+def _number_or_text(word: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            pass
+    return word.strip()

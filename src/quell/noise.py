@@ -1,0 +1,433 @@
+"""The noise of a scan, learned from the scan itself.
+
+Idea    Rotate the volume axis to its principal components. White noise across volumes stays
+        white, signal gathers in the leading components, so the trailing ones are images of pure
+        noise: they show the scan's own noise map and its own spatial correlation.
+Here    Magnitude data is stabilised first (`scaling`), with the noise map found so far, and the
+        map is refined until it stops changing.
+Differs Real scanners correlate their noise in space (partial Fourier, filters); most denoisers
+        assume white noise, this model measures it. Few volumes fall back, and `source` says so.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy import fft, ndimage, special
+
+from .checks import Finding
+from .scaling import LAWS, N_COILS_RANGE, Scale
+from .series import InputError, Series
+
+FEW_VOLUMES = 8  # below it the trailing components still hold signal
+LAGS = (6, 6, 2)  # voxels; correlation is measured up to here
+SMOOTHING_MM = 5.0  # standard deviation of the window of the noise map; coil maps vary slower
+BULK_EDGE = 1.15  # an eigenvalue this far above the mean of those below it is signal
+COMPONENTS_FOR_COVARIANCE = 12  # more change nothing: each holds thousands of voxels
+REFINEMENTS = 3  # of the noise map; the third changes it by less than 1 %
+TAPER_FROM = 0.5  # of the largest lag; beyond, measured correlations fade to zero
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """What the noise of one scan is like.
+
+    sigma               (X, Y, Z)  noise map: standard deviation, the series' units
+    covariance          (2Lx+1, 2Ly+1, 2Lz+1)  spatial correlation at those lags, 1 in the centre
+    law                 "gaussian" | "rician" | "nc-chi"
+    n_coils             N of nc-chi; 1 for Rician
+    source              how it was learned, in words
+    n_noise_components  how many images of pure noise it was learned from
+    eigenvalues         (V,)  of the scan's covariance over volumes, largest first, sigma² = 1
+    """
+
+    sigma: np.ndarray
+    covariance: np.ndarray
+    law: str
+    n_coils: float
+    source: str
+    n_noise_components: int
+    eigenvalues: np.ndarray
+
+    def in_units_of_sigma(self) -> "NoiseModel":
+        """The model of the series that `Scale` made: Gaussian, sigma = 1, same correlation."""
+        return replace(self, sigma=np.ones_like(self.sigma), law="gaussian", n_coils=1.0)
+
+    def as_white(self) -> "NoiseModel":
+        """The same noise map without correlation, as most denoisers assume."""
+        white = np.zeros_like(self.covariance)
+        white[tuple(n // 2 for n in white.shape)] = 1.0
+        return replace(self, covariance=white, source=self.source + "; taken to be white")
+
+    def lag_one(self) -> tuple[float, float, float]:
+        """Correlation of neighbours along x, y and z."""
+        i, j, k = (n // 2 for n in self.covariance.shape)
+        c = self.covariance
+        return float(c[i + 1, j, k]), float(c[i, j + 1, k]), float(c[i, j, k + 1])
+
+    def in_plane_filter(self, shape: tuple[int, int]) -> torch.Tensor:
+        """Square root of the in-plane power spectrum, for `draw`; (H, W/2 + 1).
+
+        shape  (H, W) of the field to draw; it is made larger so that its edges don't wrap
+        """
+        plane = self.covariance[:, :, self.covariance.shape[2] // 2]
+        grid = [fft.next_fast_len(n + lag, real=True) for n, lag in zip(shape, LAGS, strict=False)]
+        grid[1] += grid[1] % 2  # `draw` takes the size of a half spectrum for even
+        root = np.sqrt(power_spectrum(plane, grid))[:, : grid[1] // 2 + 1]
+        return torch.from_numpy(root.astype(np.float32))
+
+    def draw_volume(self, rng: np.random.Generator) -> np.ndarray:
+        """(X, Y, Z) of fresh noise with the scan's own correlation and noise map, Gaussian."""
+        grid = [fft.next_fast_len(n + lag) for n, lag in zip(self.sigma.shape, LAGS, strict=True)]
+        root = np.sqrt(power_spectrum(self.covariance, grid))[..., : grid[2] // 2 + 1]
+        white = rng.standard_normal(grid, dtype=np.float32)
+        z = fft.irfftn(fft.rfftn(white, workers=-1) * root.astype(np.float32), grid, workers=-1)
+        return np.asarray(z[tuple(slice(n) for n in self.sigma.shape)] * self.sigma)
+
+
+def draw(root: torch.Tensor, shape: tuple[int, ...], rng: torch.Generator) -> torch.Tensor:
+    """Fresh noise of variance 1 with the correlation of `NoiseModel.in_plane_filter`.
+
+    root   the filter, for fields of at least (H, W)
+    shape  (..., H, W)
+    """
+    grid = (root.shape[0], 2 * (root.shape[1] - 1))
+    white = torch.randn((*shape[:-2], *grid), generator=rng).to(root.device)
+    z = torch.fft.irfft2(torch.fft.rfft2(white) * root, s=grid)
+    return z[..., : shape[-2], : shape[-1]]
+
+
+def power_spectrum(covariance: np.ndarray, grid: list[int]) -> np.ndarray:
+    """Power spectrum of a stationary field on a periodic grid, mean 1.
+
+    covariance  odd sizes, lag 0 in the centre
+    grid        its size along each axis
+
+    Measured correlations at the largest lags are tapered; what the taper and the noise of the
+    measurement leave negative is set to zero.
+    """
+    tapered, places = covariance.astype(np.float64), []
+    for axis, (n_lags, size) in enumerate(zip(covariance.shape, grid, strict=True)):
+        lags = np.arange(n_lags) - n_lags // 2
+        fade = np.clip((np.abs(lags) / (n_lags // 2 + 1) - TAPER_FROM) / (1 - TAPER_FROM), 0, 1)
+        window = 0.5 + 0.5 * np.cos(np.pi * fade)
+        tapered *= window.reshape([-1 if a == axis else 1 for a in range(covariance.ndim)])
+        places.append(lags % size)
+    field = np.zeros(grid)
+    np.add.at(field, np.ix_(*places), tapered)
+    power = np.maximum(fft.fftn(field).real, 0.0)
+    return np.asarray(power / power.mean())
+
+
+def learn(
+    series: Series,
+    mask: np.ndarray,
+    law: str = "auto",
+    n_coils: float | None = None,
+    sigma: np.ndarray | None = None,
+) -> NoiseModel:
+    """Learn the noise model of a series.
+
+    series   scanner units
+    mask     (X, Y, Z) bool, where to estimate
+    law      "auto": Rician for magnitude data, Gaussian for signed data
+    n_coils  N of nc-chi; None: 1, or from the background where it shows more
+    sigma    (X, Y, Z) a given noise map, scanner units; it is obeyed
+
+    Raises InputError when the mask is too small, or the map is not positive in it.
+    """
+    if mask.sum() < 4 * series.n_volumes:
+        raise InputError(
+            f"the mask holds {int(mask.sum())} voxels, too few to learn the noise of "
+            f"{series.n_volumes} volumes; give a larger --mask"
+        )
+    law, n_coils, found = _law(series, mask, law, n_coils)
+    if sigma is not None:
+        return _with_given_map(series, mask, law, n_coils, sigma)
+    sigma = np.ones(series.data.shape[:3], dtype=np.float32)
+    scale = Scale.of(sigma, "gaussian", 1.0)
+    for _ in range(1 + REFINEMENTS):
+        images = _noise_images(series, mask, scale)
+        sigma = sigma * _local_rms(images.power(mask), mask, series.voxel_mm)
+        scale = Scale.of(sigma, law, n_coils)
+    sigma = _continue_outside(series, mask, scale, images)
+    covariance = _autocorrelation(images.values, mask)
+    source = images.source + found
+    return NoiseModel(sigma, covariance, law, n_coils, source, len(images.values), images.spectrum)
+
+
+def _with_given_map(
+    series: Series, mask: np.ndarray, law: str, n_coils: float, sigma: np.ndarray
+) -> NoiseModel:
+    """The model with the user's map: only the correlation is learned."""
+    if sigma.shape != series.data.shape[:3]:
+        raise InputError(
+            f"the noise map is {sigma.shape} and the scan {series.data.shape[:3]}; "
+            "give --noise-in on the scan's grid"
+        )
+    if not np.all(sigma[mask] > 0):  # NaN fails too
+        raise InputError("the noise map is not positive everywhere in the mask; correct --noise-in")
+    sigma = _fill(sigma.astype(np.float32), np.isfinite(sigma) & (sigma > 0))
+    images = _noise_images(series, mask, Scale.of(sigma, law, n_coils))
+    covariance = _autocorrelation(images.values, mask)
+    n = len(images.values)
+    return NoiseModel(sigma, covariance, law, n_coils, "map given", n, images.spectrum)
+
+
+# ---- the law -------------------------------------------------------------------------------
+
+
+def _law(
+    series: Series, mask: np.ndarray, law: str, n_coils: float | None
+) -> tuple[str, float, str]:
+    """Distribution and N, and in words what the background added."""
+    low, high = N_COILS_RANGE
+    if law not in ("auto", *LAWS):
+        raise InputError(f"noise law {law!r} is not known; choose from auto, {', '.join(LAWS)}", 2)
+    if n_coils is not None and not low <= n_coils <= high:
+        raise InputError(f"{n_coils:g} coils are out of range; give {low:g} to {high:g}", 2)
+    if law == "auto":
+        is_signed = np.iscomplexobj(series.data) or bool(
+            (series.data.min(axis=(0, 1, 2)) < 0).any()
+        )
+        law = "gaussian" if is_signed else "rician" if n_coils in (None, 1) else "nc-chi"
+    if law == "gaussian":
+        return law, 1.0, ""
+    if law == "rician" or n_coils is not None:
+        return law, 1.0 if law == "rician" else float(n_coils or 1), ""
+    coils = coils_of_background(series.data, mask)
+    if coils is None:
+        raise InputError(
+            "the number of coils can't be read from the background of this scan; "
+            "give --coils, or --noise-law rician"
+        )
+    return law, coils, f"; N = {coils:.1f} from the background"
+
+
+def coils_of_background(data: np.ndarray, mask: np.ndarray) -> float | None:
+    """N of nc-chi from the air around the head: (mean m)² / mean m² grows with N.
+
+    (mean m)² comes from products of different volumes, so sigma may vary from voxel to voxel.
+    None where the scanner zeroed the background or there is too little of it.
+    """
+    air = ~ndimage.binary_dilation(mask, iterations=4)
+    values = data[air].astype(np.float64)
+    if values.size < 1000 or np.mean(values == 0) > 0.1:
+        return None
+    power = (values**2).mean(axis=1)
+    values = values[power < 2 * np.quantile(power, 0.25)]  # scalp and ghosts are no air
+    square = np.sum(values**2)
+    ratio = (np.sum(values.sum(axis=1) ** 2) - square) / ((values.shape[1] - 1) * square)
+    n = np.geomspace(0.5, 64, 200)
+    expected = np.exp(2 * (special.gammaln(n + 0.5) - special.gammaln(n))) / n
+    return float(np.interp(ratio, expected, n))
+
+
+# ---- images of pure noise --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NoiseImages:
+    """Images of pure noise: the volumes, centred, times `projector`.
+
+    values     (n, voxels in mask)
+    mean       (V,)  of each volume in the mask
+    projector  (V, n)  unit columns: trailing eigenvectors, or differences of two volumes
+    spectrum   (V,)  eigenvalues, largest first, in units of the noise variance
+    source     in words
+    """
+
+    values: np.ndarray
+    mean: np.ndarray
+    projector: np.ndarray
+    spectrum: np.ndarray
+    source: str
+
+    def power(self, mask: np.ndarray) -> np.ndarray:
+        """(X, Y, Z) mean square of the images, 0 outside the mask."""
+        power = np.zeros(mask.shape, dtype=np.float32)
+        power[mask] = np.mean(self.values**2, axis=0)
+        return power
+
+
+def _noise_images(series: Series, mask: np.ndarray, scale: Scale) -> NoiseImages:
+    """Images of noise in the scale's units."""
+    Y = voxels_in_mask(series.data, mask, scale)
+    mean, values, vectors = principal_components(Y)
+    if series.n_volumes >= FEW_VOLUMES:
+        n = n_noise_components(values, _effective_voxels(mask))
+        projector = vectors[:, -n:]
+        source = f"{n} noise-only components of {len(values)}"
+    else:
+        pairs, source = _pairs(series)
+        projector = np.zeros((series.n_volumes, len(pairs)))
+        for column, (i, j) in enumerate(pairs):
+            projector[[i, j], column] = np.sqrt(0.5), -np.sqrt(0.5)
+    projector = projector.astype(np.float32)
+    noise = ((Y - mean) @ projector).T
+    spectrum = values / float(np.mean(noise**2, dtype=np.float64))
+    return NoiseImages(noise, mean, projector, spectrum, source)
+
+
+def _pairs(series: Series) -> tuple[list[tuple[int, int]], str]:
+    """Pairs of volumes whose difference is mostly noise, for scans of few volumes."""
+    b0s = np.flatnonzero(series.is_b0)
+    if len(b0s) >= 2:
+        return list(pairwise(b0s)), f"differences of {len(b0s)} b0 volumes"
+    if series.bvals is None or series.bvecs is None:
+        return list(pairwise(range(series.n_volumes))), (
+            "differences of consecutive volumes: their contrast counts as noise"
+        )
+    dwis = np.flatnonzero(~series.is_b0)
+    if len(dwis) < 2:
+        return [(0, 1)], "the difference of two volumes: their contrast counts as noise"
+    closeness = np.abs(series.bvecs[dwis] @ series.bvecs[dwis].T)
+    shells = np.round(series.bvals[dwis], -2)
+    closeness -= 2.0 * (shells[:, None] != shells[None]) + 4.0 * np.eye(len(dwis))
+    nearest = dwis[closeness.argmax(axis=1)]
+    pairs = {(min(i, j), max(i, j)) for i, j in zip(dwis, nearest, strict=True)}
+    return sorted(pairs), "differences of neighbouring directions: their contrast counts as noise"
+
+
+def voxels_in_mask(data: np.ndarray, mask: np.ndarray, scale: Scale) -> np.ndarray:
+    """(voxels, V) of the mask in the scale's units."""
+    inside = replace(scale, sigma=scale.sigma[mask][:, None, None])
+    return inside.apply(data[mask][:, None, None, :])[:, 0, 0, :]
+
+
+def principal_components(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean (V,), eigenvalues (V,) largest first and eigenvectors (V, V) of the voxels of a scan.
+
+    Y  (voxels, V)
+    """
+    mean = Y.mean(axis=0, dtype=np.float64).astype(np.float32)
+    C = np.zeros((Y.shape[1], Y.shape[1]))
+    for rows in _chunks(len(Y)):
+        centred = (Y[rows] - mean).astype(np.float64)
+        C += centred.T @ centred
+    values, vectors = np.linalg.eigh(C / len(Y))
+    vectors = vectors[:, ::-1]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(vectors))])
+    return mean, values[::-1].copy(), vectors * signs  # eigh leaves the signs open
+
+
+def _chunks(n: int, size: int = 65536) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, start + size)
+
+
+def n_noise_components(values: np.ndarray, n_voxels: float) -> int:
+    """How many trailing eigenvalues are pure noise.
+
+    values    (V,)  eigenvalues, largest first
+    n_voxels  independent voxels they were computed from
+
+    The smallest third is noise; each next one is, too, while it lies within the
+    Marchenko-Pastur edge (1 + √γ)², γ = V / n_voxels, of the mean of those below it.
+    """
+    rising = values[::-1]
+    edge = max(BULK_EDGE, (1 + np.sqrt(len(values) / n_voxels)) ** 2)
+    n = max(2, len(values) // 3)
+    while n < len(values) - 1 and rising[n] <= edge * rising[:n].mean():
+        n += 1
+    return n
+
+
+def _effective_voxels(mask: np.ndarray) -> float:
+    return float(mask.sum()) / 4.0  # neighbours share noise: measured scans lie between 1.2 and 4
+
+
+# ---- noise map and correlation ---------------------------------------------------------------
+
+
+def _local_rms(power: np.ndarray, known: np.ndarray, voxel_mm: tuple[float, ...]) -> np.ndarray:
+    """(X, Y, Z) root of the local mean of `power` over the known voxels; the nearest elsewhere."""
+    width = [float(np.clip(SMOOTHING_MM / mm, 0.7, 4.0)) for mm in voxel_mm]
+    weight = ndimage.gaussian_filter(known.astype(np.float32), width)
+    smooth = ndimage.gaussian_filter(power * known, width) / np.maximum(weight, 1e-6)
+    return _fill(np.sqrt(np.maximum(smooth, 0)), (weight > 0.1) & (smooth > 0))
+
+
+def _continue_outside(
+    series: Series, mask: np.ndarray, scale: Scale, images: NoiseImages
+) -> np.ndarray:
+    """The noise map, outside the mask from what the same projector finds there.
+
+    Many scanners dim or zero the air around the head: the map in the head says nothing about it.
+    """
+    air = np.zeros(mask.shape, dtype=np.float32)
+    for z in range(mask.shape[2]):  # slice by slice: no copy of the scan
+        here = ~mask[:, :, z] & np.any(series.data[:, :, z] != 0, axis=-1)
+        if here.any():
+            one = replace(scale, sigma=scale.sigma[:, :, [z]])
+            Y = voxels_in_mask(series.data[:, :, [z]], here[:, :, None], one)
+            air[here, z] = np.mean(((Y - images.mean) @ images.projector) ** 2, axis=1)
+    if not air.any():  # all of it is mask or zero
+        return scale.sigma
+    outside = scale.sigma * _local_rms(air, air > 0, series.voxel_mm)
+    return np.where(mask, scale.sigma, outside)
+
+
+def _fill(volume: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Unknown voxels take the value of the nearest known one."""
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.ascontiguousarray(volume[tuple(nearest)], dtype=np.float32)
+
+
+def _autocorrelation(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(2Lx+1, 2Ly+1, 2Lz+1) correlation of images of noise at small lags, pairs in the mask."""
+    grid = [fft.next_fast_len(n + lag, real=True) for n, lag in zip(mask.shape, LAGS, strict=True)]
+    field = np.zeros(mask.shape, dtype=np.float32)
+    power = np.zeros((grid[0], grid[1], grid[2] // 2 + 1))
+    for image in images[-COMPONENTS_FOR_COVARIANCE:]:
+        field[mask] = image
+        power += np.abs(fft.rfftn(field, grid, workers=-1)) ** 2
+    products = fft.irfftn(power, grid)
+    pairs = fft.irfftn(np.abs(fft.rfftn(mask.astype(np.float64), grid)) ** 2, grid)
+    lags = np.ix_(*(np.arange(-lag, lag + 1) for lag in LAGS))
+    correlation = products[lags] / np.maximum(pairs[lags], 1.0)
+    return np.asarray(correlation / correlation[LAGS])
+
+
+# ---- in words --------------------------------------------------------------------------------
+
+
+def remarks(noise: NoiseModel) -> list[Finding]:
+    """What the noise model says about the scan."""
+    found = []
+    if "counts as noise" in noise.source:
+        found.append(
+            Finding(
+                "noise-from-differences",
+                "warning",
+                f"too few volumes for noise-only components: the noise is learned from "
+                f"{noise.source}",
+                "take the noise map for an upper bound, or give one with --noise-in",
+            )
+        )
+    tail = noise.eigenvalues[-noise.n_noise_components :]
+    is_bulk = len(noise.eigenvalues) >= FEW_VOLUMES  # else noise is differences, not components
+    if is_bulk and tail[0] > 2 * tail[-1]:
+        found.append(
+            Finding(
+                "no-noise-bulk",
+                "warning",
+                "the smallest components of the series are not equally strong, so some may not be "
+                "noise: the scan may be smoothed, interpolated or already denoised",
+                "denoise the scan as it left the scanner",
+            )
+        )
+    if max(abs(c) for c in noise.lag_one()) > 0.1:
+        x, y, z = noise.lag_one()
+        found.append(
+            Finding(
+                "correlated-noise",
+                "note",
+                f"the noise of neighbouring voxels correlates by {x:.2f} / {y:.2f} / {z:.2f} "
+                "(x / y / z)",
+                "nothing to do: the default method uses it; methods that assume white noise lose",
+            )
+        )
+    return found

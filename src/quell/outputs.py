@@ -1,0 +1,286 @@
+"""Files in, files out: `quell denoise` on one scan, its outputs written whole or not at all."""
+
+import json
+import os
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, ClassVar
+
+from safetensors.torch import save
+
+from .pipeline import (
+    Options,
+    Result,
+    as_json,
+    denoise,
+    describe_noise,
+    methods_paragraph,
+    settings_of,
+    sidecar,
+    versions,
+)
+from .report import ReportFacts, write_report
+from .run import Voice, peak_memory_bytes
+from .series import InputError, Series, copy_gradients, load, load_map, replacing, stem, write_nifti
+from .series.scan import NIFTI_ENDINGS
+
+NAME_MAX = 255  # bytes of a file's name, on every common file system
+CITATIONS = (
+    "Tu, Shi, Lam. Score-based self-supervised MRI denoising. ICLR 2025, arXiv:2505.05631.",
+    "Foi. Noise estimation and removal in MR imaging: the variance-stabilization approach. "
+    "ISBI 2011.",
+)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What one run reads and writes; None where nothing is asked for."""
+
+    scan: Path
+    out: Path
+    mask: Path | None = None
+    bval: Path | None = None
+    bvec: Path | None = None
+    noise_in: Path | None = None
+    noise_out: Path | None = None
+    residual_out: Path | None = None
+    model_out: Path | None = None
+    report: Path | None = None
+
+    ASKED: ClassVar = ("noise_out", "residual_out", "model_out", "report", "out")
+
+    @property
+    def read(self) -> list[Path]:
+        given = (self.scan, self.mask, self.bval, self.bvec, self.noise_in)
+        return [path for path in given if path] + _all_beside(self.scan)
+
+    @property
+    def written(self) -> list[Path]:
+        """Everything that may be written, the denoised series last."""
+        asked = [getattr(self, name) for name in self.ASKED]
+        return [*_all_beside(self.out), *(path for path in asked if path)]
+
+    @property
+    def work(self) -> Path:
+        """The hidden folder beside the output: checkpoints, and results while they are written."""
+        return self.out.parent / f".{stem(self.out).name}.quell"
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.parent / (stem(path).name + ending)
+
+
+def _all_beside(path: Path) -> list[Path]:
+    return [_beside(path, ending) for ending in (".json", ".bval", ".bvec")]
+
+
+def report_beside(out: Path) -> Path:
+    """Where the report goes unless the person says otherwise."""
+    _refuse_ending(out, NIFTI_ENDINGS)  # without one there may be no name to add to
+    return _beside(out, "_report.html")
+
+
+def denoise_file(files: Files, options: Options, force: bool, command: str, voice: Voice) -> Result:
+    """Denoise one scan from file to files.
+
+    files    what to read and write
+    options  what to do
+    force    replace outputs that exist
+    command  what reproduces this run, for the sidecar and the report
+    voice    told how far it is
+
+    Raises InputError, with nothing written, for what can't be read, used or written. Checkpoints
+    lie in a hidden folder beside the output until the run is complete.
+    """
+    start = time.monotonic()
+    _refuse_paths(files, force)
+    scan = load(files.scan, files.bval, files.bvec, files.mask)
+    _refuse_full_disk(files, scan)
+    noise_map = None if files.noise_in is None else load_map(files.noise_in, scan)
+    try:
+        result = denoise(scan, options, noise_map=noise_map, work=files.work, voice=voice)
+        _write(files, result, scan, options, command)
+    except KeyboardInterrupt:
+        if not _remains(files.work):
+            raise
+        kept = f"stopped; what was learned is kept in {files.work}"
+        raise KeyboardInterrupt(f"{kept}: run the same command again to go on") from None
+    except BaseException:
+        _remains(files.work)
+        raise
+    shutil.rmtree(files.work, ignore_errors=True)
+    voice.say(f"wrote {files.out} in {time.monotonic() - start:.0f} s")
+    if files.report:
+        voice.say(f"report {files.report}")
+    return result
+
+
+def _remains(work: Path) -> bool:
+    """Whether there is a checkpoint to go on from; folders without one are removed."""
+    for folder in (*work.glob("*"), work):
+        with suppress(OSError):  # not empty, or not there
+            folder.rmdir()
+    return work.exists()
+
+
+def _refuse_paths(files: Files, force: bool) -> None:
+    """Raise InputError for outputs that can't or must not be written, before any work is done."""
+    for path in (files.out, files.noise_out, files.residual_out):
+        _refuse_ending(path, NIFTI_ENDINGS)
+    _refuse_ending(files.model_out, (".safetensors",))
+    _refuse_ending(files.report, (".html", ".htm"))
+    read = {os.path.realpath(path) for path in files.read}
+    seen: set[str] = set()
+    for path in files.written:
+        _refuse_place(path)
+        if os.path.realpath(path) in read:
+            raise InputError(f"{path} belongs to an input of this run; write to another name", 2)
+        if os.path.realpath(path) in seen:
+            raise InputError(f"{path} is asked for twice; give each output its own name", 2)
+        seen.add(os.path.realpath(path))
+        if path.is_dir():
+            raise InputError(f"{path} is a folder; give a file name", 2)
+        if path.exists() and not force:
+            raise InputError(f"{path} exists; give --force to replace it, or choose another name")
+    _refuse_place(files.work)
+
+
+def _refuse_ending(path: Path | None, endings: tuple[str, ...]) -> None:
+    if path is None:
+        return
+    if not path.name.lower().endswith(endings) or path.name.lower() in endings:
+        known = " or ".join(endings[::-1])
+        raise InputError(f"{path} is no name for this result; give one that ends in {known}", 2)
+
+
+def _refuse_place(path: Path) -> None:
+    """Raise InputError where no file of this name can be made."""
+    if len(os.fsencode(path.name)) > NAME_MAX:
+        raise InputError(f"{path.name} is too long for a file's name; choose a shorter one", 2)
+    if not path.parent.is_dir():
+        raise InputError(f"the folder {path.parent} does not exist; make it first")
+    try:
+        with TemporaryFile(dir=path.parent):  # permissions don't tell: disks can be read-only
+            pass
+    except OSError as error:
+        reason = error.strerror
+        raise InputError(
+            f"the folder {path.parent} can't be written ({reason}); choose another"
+        ) from None
+
+
+def _refuse_full_disk(files: Files, scan: Series) -> None:
+    """Raise InputError when a disk can't hold the results, before hours are spent on them."""
+    series = [path for path in (files.out, files.residual_out) if path]
+    for folder in {path.parent for path in series}:
+        same_disk = [p for p in series if p.parent.stat().st_dev == folder.stat().st_dev]
+        needed, free = len(same_disk) * scan.data.size * 4, shutil.disk_usage(folder).free
+        if free < needed:
+            raise InputError(
+                f"{folder} has {free / 1e9:.1f} GB free and the results may need "
+                f"{needed / 1e9:.1f} GB; free space or choose another place"
+            )
+
+
+def _write(files: Files, result: Result, scan: Series, options: Options, command: str) -> None:
+    """Everything that was asked for: all of it, or nothing and the files as they were.
+
+    The results are written into a hidden folder beside their places, then moved there. What an
+    earlier run left there goes, also a gradient file that this scan does not have.
+    """
+    new = {path: path.parent / files.work.name / "new" / path.name for path in files.written}
+    try:
+        for path in new.values():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        moved: Any = {name: new.get(getattr(files, name)) for name in Files.ASKED}
+        _write_all(replace(files, **moved), result, scan, options, command)
+        for path, written in new.items():
+            if written.exists():
+                os.replace(written, path)
+            else:
+                path.unlink(missing_ok=True)
+    except InputError as error:
+        hidden = os.path.join(files.work.name, "new", "")
+        raise InputError(str(error).replace(hidden, "")) from error
+    except OSError as error:
+        raise InputError(
+            f"{files.out} cannot be written ({error.strerror}); free space or choose another place"
+        ) from error
+    finally:
+        for folder in {path.parent for path in new.values()}:
+            shutil.rmtree(folder, ignore_errors=True)
+            _remains(folder.parent)
+
+
+def _write_all(files: Files, result: Result, scan: Series, options: Options, command: str) -> None:
+    if files.noise_out:
+        write_nifti(files.noise_out, result.noise_map, scan)
+    if files.residual_out:
+        write_nifti(files.residual_out, result.residual, scan)
+    if files.model_out:
+        write_model(files.model_out, result, options)
+    if files.report:
+        write_report(files.report, report_facts(result, scan, options, command))
+    copy_gradients(scan, files.out)
+    text = as_json(sidecar(result, scan, options, command))
+    with replacing(_beside(files.out, ".json")) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bare bytes
+    write_nifti(files.out, result.denoised, scan)
+
+
+def write_model(path: Path, result: Result, options: Options) -> None:
+    """The learned state as safetensors; how it was made as its metadata."""
+    metadata = {
+        "method": result.method.name,
+        "settings": json.dumps(settings_of(result.method)),
+        "preset": options.preset,
+        "seed": str(options.seed),
+        "noise": describe_noise(result.noise, result.mask),
+        "versions": json.dumps(versions()),
+        "licence": "the scan's own",
+    }
+    state = {name: value.contiguous() for name, value in result.state.items()}
+    with replacing(path) as file:
+        file.write(save(state, metadata))
+
+
+def report_facts(result: Result, scan: Series, options: Options, command: str) -> ReportFacts:
+    """What the report shows, from a result."""
+    n_signal = len(result.noise.eigenvalues) - result.noise.n_noise_components
+    return ReportFacts(
+        title=scan.path.name if scan.path else "scan",
+        noisy=scan.data,
+        denoised=result.denoised,
+        sigma=result.noise_map,
+        mask=result.mask,
+        affine=scan.affine,
+        bvals=scan.bvals,
+        statistics=result.statistics,
+        command=command,
+        settings={
+            "method": result.method.name,
+            "preset": options.preset,
+            "seed": options.seed,
+            "noise floor": "removed" if result.floor_removed else "kept",
+            **settings_of(result.method),
+        },
+        run={
+            "noise": describe_noise(result.noise, result.mask).removeprefix("noise: "),
+            **{f"seconds, {stage}": round(s, 1) for stage, s in result.seconds.items()},
+            "peak memory": f"{peak_memory_bytes() / 2**30:.2f} GiB",
+            "device": result.device,
+            **versions(),
+        },
+        losses=[float(value) for value in result.losses],
+        findings=[finding.to_dict() for finding in result.findings],
+        citations=(result.method.paper, *CITATIONS),
+        methods_paragraph=methods_paragraph(result, options),
+        limits=(f"{result.method.name} needs {result.method.needs}.",),
+        eigenvalues=result.noise.eigenvalues,
+        noise_edge=float(result.noise.eigenvalues[n_signal]) if n_signal > 0 else None,
+        floor_corrected=result.floor_removed,
+    )

@@ -1,0 +1,314 @@
+"""The way of a scan. Start here.
+
+load -> check (refuse early, in words) -> noise model -> scale to sigma = 1 -> method.fit (resumes)
+-> method.denoise -> scale back -> write -> measure -> report.
+"""
+
+import json
+import platform
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import noise as noise_model
+from .checks import Finding, check, refuse
+from .evaluate import ResidualStatistics, residual_statistics
+from .methods import DEFAULT, Method, make
+from .noise import NoiseModel
+from .run import Run, Silent, State, Voice, choose_device, peak_memory_bytes, set_threads
+from .scaling import LAWS, N_COILS_RANGE, Scale
+from .series import InputError, Series, mask_of
+from .series.scan import first_line
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person can choose besides the method's own settings."""
+
+    method: str = DEFAULT  # see `quell methods`
+    preset: str = "default"  # see `quell methods`
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of the method, over the preset
+    seed: int = 0  # every random number follows from it
+    device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
+    threads: int | None = None  # CPU threads; None: all cores
+    noise_law: str = "auto"  # auto, gaussian, rician, nc-chi
+    coils: float | None = None  # N of nc-chi; None: read from the background
+    remove_floor: bool = False  # of magnitude data; a later Rician correction must then be left out
+    apply_mask: bool = False  # zero outside the mask
+    strict: bool = False  # warnings of the checks are errors
+
+
+@dataclass(frozen=True)
+class Result:
+    """What comes out of a scan, in its own units and on its own grid."""
+
+    denoised: np.ndarray  # (X, Y, Z, V) float32
+    noisy: np.ndarray  # (X, Y, Z, V), the input's data, not a copy
+    mask: np.ndarray  # (X, Y, Z) bool, where noise was learned and the result is measured
+    noise: NoiseModel
+    findings: list[Finding]
+    statistics: ResidualStatistics
+    method: Method
+    state: State
+    losses: np.ndarray
+    seconds: dict[str, float]
+    device: str
+    floor_removed: bool
+
+    @property
+    def noise_map(self) -> np.ndarray:
+        """(X, Y, Z) standard deviation of the noise."""
+        return self.noise.sigma
+
+    @property
+    def residual(self) -> np.ndarray:
+        """(X, Y, Z, V) what was taken away."""
+        return self.noisy - self.denoised
+
+
+def denoise(
+    scan: Series,
+    options: Options | None = None,
+    *,
+    noise: NoiseModel | None = None,
+    noise_map: np.ndarray | None = None,
+    work: Path | None = None,
+    voice: Voice | None = None,
+    **choices: Any,
+) -> Result:
+    """Denoise one scan.
+
+    scan       from `quell.load`; not changed
+    options    what to do; `choices` are fields of Options, or settings of the method by name
+    noise      a noise model to obey instead of learning one
+    noise_map  (X, Y, Z)  a noise map to obey, scanner units; only the correlation is learned
+    work       folder for checkpoints; an interrupted run with the same choices goes on from there
+    voice      told how far it is
+
+    Raises InputError in one sentence for a scan or a choice that cannot be used.
+    """
+    options = _options(options, choices)
+    method, device = refuse_options(options)
+    set_threads(options.threads)
+    run = Run(seed=options.seed, device=device, voice=voice or Silent())
+
+    with run.timed("check"):
+        scan, findings = _checked(scan, options, run)
+    with run.timed("noise model"):
+        noise = noise or noise_model.learn(
+            scan, _mask(scan), options.noise_law, options.coils, noise_map
+        )
+        run.voice.say(describe_noise(noise, _mask(scan)))
+        remarks = noise_model.remarks(noise)
+        _warn(remarks, options, run)
+        findings += remarks
+    scale = Scale.of(noise.sigma, noise.law, noise.n_coils)
+    is_scaled = method.units == "sigma"
+    scaled = replace(scan, data=scale.apply(scan.data)) if is_scaled else scan
+    own_noise = noise.in_units_of_sigma() if is_scaled else noise
+    if work is not None:
+        run.folder = work / fingerprint(scaled, method, own_noise, run)
+    with run.timed("training"):
+        state = method.fit([scaled], [own_noise], run)
+    with run.timed("inference"):
+        denoised = method.denoise(scaled, own_noise, state, run)
+    del scaled
+    if is_scaled:
+        undo = scale.undo if options.remove_floor else scale.undo_keeping_floor
+        denoised = undo(denoised)
+    _restore_untouched(denoised, scan, options.apply_mask)
+    with run.timed("measure"):
+        statistics = residual_statistics(
+            scan.data, denoised, noise.sigma, _mask(scan), scan.bvals, noise.covariance
+        )
+    return Result(
+        denoised=denoised,
+        noisy=scan.data,
+        mask=_mask(scan),
+        noise=noise,
+        findings=findings,
+        statistics=statistics,
+        method=method,
+        state=state,
+        losses=run.kept.get("losses", np.zeros(0, dtype=np.float32)),
+        seconds=run.seconds,
+        device=_device_in_words(device),
+        floor_removed=is_scaled and noise.law != "gaussian" and options.remove_floor,
+    )
+
+
+def _options(options: Options | None, choices: Mapping[str, Any]) -> Options:
+    """Options with choices laid over: its own fields by name, all else settings of the method."""
+    options = options or Options()
+    known = {name: value for name, value in choices.items() if name in Options.__dataclass_fields__}
+    settings = {name: value for name, value in choices.items() if name not in known}
+    return replace(options, **{"settings": {**options.settings, **settings}, **known})
+
+
+def refuse_options(options: Options) -> tuple[Method, torch.device]:
+    """The method and the device that are meant; InputError (status 2) for what can't be meant."""
+    method = make(options.method, options.preset, **options.settings)
+    law, coils = options.noise_law, options.coils
+    if law not in ("auto", *LAWS):
+        known = ", ".join(("auto", *LAWS))
+        raise InputError(f"noise law {law!r} is not known; choose from {known}", 2)
+    if options.threads is not None and options.threads < 1:
+        raise InputError(f"{options.threads} threads can't work; give 1 or more", 2)
+    if coils is not None:
+        low, high = N_COILS_RANGE
+        if law not in ("auto", "nc-chi"):
+            raise InputError(f"{law} noise has no number of coils; leave it out or say nc-chi", 2)
+        if not low <= coils <= high:  # NaN fails too
+            raise InputError(f"{coils:g} coils can't be; give a number from {low:g} to {high:g}", 2)
+    try:
+        return method, choose_device(options.device)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(first_line(error), status=2) from None
+
+
+def refuse_complex(scan: Series) -> None:
+    """Raise InputError for complex data, which no method takes yet."""
+    if np.iscomplexobj(scan.data):
+        raise InputError(
+            f"{scan.path or 'the scan'} is complex, which this version does not denoise; "
+            "give the magnitude"
+        )
+
+
+def _device_in_words(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def _checked(scan: Series, options: Options, run: Run) -> tuple[Series, list[Finding]]:
+    """The scan with a mask, and what the checks found; refuses what can't be denoised."""
+    refuse_complex(scan)
+    scan = replace(scan, mask=mask_of(scan))
+    findings = check(scan, _mask(scan))
+    refuse(findings)
+    _warn(findings, options, run)
+    return scan, findings
+
+
+def _warn(findings: list[Finding], options: Options, run: Run) -> None:
+    """Say the warnings, and that voxels were not numbers; InputError for a warning if strict."""
+    for finding in findings:
+        if finding.level == "warning" or finding.code == "nonfinite":
+            run.voice.say(f"{finding.level}: {finding.sentence}; {finding.advice}")
+    warnings = [finding for finding in findings if finding.level == "warning"]
+    if options.strict and warnings:
+        raise InputError(f"{warnings[0].sentence}; {warnings[0].advice} (refused by --strict)")
+
+
+def _mask(scan: Series) -> np.ndarray:
+    assert scan.mask is not None  # set by _checked
+    return scan.mask
+
+
+def _restore_untouched(denoised: np.ndarray, scan: Series, apply_mask: bool) -> None:
+    """Put back in place what holds no signal: voxels the scanner zeroed, NaN/Inf voxels as 0."""
+    empty = np.ones(scan.data.shape[:3], dtype=bool)
+    for v in range(scan.n_volumes):
+        empty &= scan.data[..., v] == 0
+    if scan.nonfinite is not None:
+        empty |= scan.nonfinite
+    if apply_mask:
+        empty |= ~_mask(scan)
+    denoised[empty] = 0
+
+
+def fingerprint(scan: Series, method: Method, noise: NoiseModel, run: Run) -> str:
+    """Twelve letters that change with the scan, the noise, the method's settings or the seed."""
+    crc = 0
+    for array in (*scan.data, noise.covariance, _mask(scan)):
+        crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
+    words = f"{crc}/{method!r}/{run.seed}/{run.device.type}/{version('quell')}"
+    return sha256(words.encode()).hexdigest()[:12]
+
+
+def describe_noise(noise: NoiseModel, mask: np.ndarray) -> str:
+    """The noise in one line."""
+    x, y, z = noise.lag_one()
+    law = f"{noise.law} with N = {noise.n_coils:.1f}" if noise.law == "nc-chi" else noise.law
+    return (
+        f"noise: {law}, sigma {np.median(noise.sigma[mask]):.4g} (median in the mask), "
+        f"neighbours correlate by {x:.2f} / {y:.2f} / {z:.2f} (x / y / z); from {noise.source}"
+    )
+
+
+def settings_of(method: Method) -> dict[str, Any]:
+    """The method's settings by name."""
+    return asdict(method) if is_dataclass(method) else {}
+
+
+def sidecar(result: Result, scan: Series, options: Options, command: str) -> dict[str, Any]:
+    """What is written beside the result: the input's own sidecar, and all about this run."""
+    mask = result.mask
+    return {
+        **scan.sidecar,
+        "SpatialReference": "orig",
+        "Sources": [scan.path.name] if scan.path else [],
+        "GeneratedBy": [{"Name": "quell", "Version": version("quell")}],
+        "Denoising": {
+            "Method": result.method.name,
+            "Paper": result.method.paper,
+            "Preset": options.preset,
+            "Settings": settings_of(result.method),
+            "Seed": options.seed,
+            "Command": command,
+            "NoiseFloorRemoved": result.floor_removed,
+            "Noise": {
+                "Law": result.noise.law,
+                "Coils": result.noise.n_coils,
+                "MedianSigma": float(np.median(result.noise.sigma[mask])),
+                "LagOneCorrelation": result.noise.lag_one(),
+                "Components": result.noise.n_noise_components,
+                "Source": result.noise.source,
+            },
+            "Checks": [finding.to_dict() for finding in result.findings],
+            "Residual": result.statistics.as_dict(),
+            "Seconds": {stage: round(s, 2) for stage, s in result.seconds.items()},
+            "PeakMemoryBytes": peak_memory_bytes(),
+            "Device": result.device,
+            "Versions": versions(),
+            "Date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on."""
+    packages = ("quell", "torch", "numpy", "scipy", "nibabel", "dipy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def as_json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def methods_paragraph(result: Result, options: Options) -> str:
+    """What was done, to paste into a paper."""
+    law = {
+        "gaussian": "The noise was taken to be Gaussian",
+        "rician": "The magnitude noise was taken to be Rician and stabilised (Foi 2011)",
+        "nc-chi": f"The magnitude noise was taken to be noncentral chi with "
+        f"N = {result.noise.n_coils:.1f} and stabilised (Foi 2011)",
+    }[result.noise.law]
+    floor = "; the noise floor was removed" if result.floor_removed else ""
+    x, y, z = result.noise.lag_one()
+    return (
+        f"The series was denoised with quell {version('quell')} (method {result.method.name}, "
+        f"preset {options.preset}, seed {options.seed}; {result.method.paper}) before any other "
+        "processing. Noise level and spatial noise correlation were learned from the series "
+        f"itself ({result.noise.source}); neighbouring voxels' noise correlated by {x:.2f}, "
+        f"{y:.2f} and {z:.2f} along x, y and z. {law}{floor}."
+    )

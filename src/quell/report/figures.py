@@ -1,0 +1,305 @@
+"""Drawings as PNG bytes: scans in anatomical planes, and the few charts of the report.
+
+Scans are drawn on black, in the neurological view: left of the picture is the left of the
+person, and the letters at the edges say so. Charts come in a light and a dark theme.
+
+Everything goes through `Figure` objects and the Agg canvas; `pyplot` and its global state would
+leak between threads and reports.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import nibabel as nib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+DPI = 100.0
+MARGIN = 18  # px around a plane, where the letters stand
+LETTERS = {"axial": "LRPA", "coronal": "LRIS", "sagittal": "PAIS"}  # left, right, bottom, top
+PLANES = ("axial", "coronal", "sagittal")
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of a chart on a page."""
+
+    paper: str
+    ink: str
+    faint: str  # grid, reference lines
+    before: str
+    after: str
+    alarm: str
+
+
+LIGHT = Theme("#ffffff", "#3b4350", "#d5dae1", "#8b95a5", "#0b6bcb", "#c2410c")
+DARK = Theme("#171b21", "#c3cad5", "#353d49", "#7d8899", "#5fb0ff", "#ff9b61")
+
+
+@dataclass(frozen=True)
+class View:
+    """Where to cut a scan: one voxel, and the box that the planes show."""
+
+    affine: np.ndarray  # (4, 4) mm
+    centre: tuple[int, int, int]  # voxel of the array as it is stored
+    box: tuple[slice, slice, slice]  # of the array as it is stored
+
+
+def view_of(mask: np.ndarray, affine: np.ndarray, margin: int = 4) -> View:
+    """Cut through the middle of the mask, and show its bounding box and a little more.
+
+    mask    (X, Y, Z)  an empty mask means the whole grid
+    affine  (4, 4)     mm
+    margin  voxels left around the mask
+    """
+    where = np.argwhere(mask) if mask.any() else np.argwhere(np.ones(mask.shape, bool))
+    low = np.maximum(where.min(axis=0) - margin, 0)
+    high = np.minimum(where.max(axis=0) + margin + 1, mask.shape)
+    x, y, z = (int(i) for i in np.round(where.mean(axis=0)))
+    boxes = [slice(int(a), int(b)) for a, b in zip(low, high, strict=True)]
+    return View(affine, (x, y, z), (boxes[0], boxes[1], boxes[2]))
+
+
+def window_of(volume: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """Grey window for one volume: from 0 (or its negative values) to just above the tissue.
+
+    Three medians at most, or the fluid of a b=0 would leave the tissue in the dark.
+    """
+    values = volume[mask & np.isfinite(volume)]
+    if values.size == 0:
+        return 0.0, 1.0
+    low, middle, high = (float(p) for p in np.percentile(values, [0.5, 50, 99.5]))
+    if middle > 0:
+        high = min(high, 3 * middle)
+    low = min(0.0, low)
+    return low, max(high, low + 1e-6)
+
+
+def cuts(volume: np.ndarray, view: View) -> dict[str, tuple[np.ndarray, float, float]]:
+    """The three planes of a volume as pictures, with their width and height in mm.
+
+    Axes are flipped and swapped to right, anterior, superior first, as the affine says; an
+    oblique scan is shown along its own slices, the nearest anatomical name above.
+    """
+    orientation = nib.orientations.io_orientation(view.affine)
+    if np.isnan(orientation).any():  # an affine without three axes: show the grid as stored
+        orientation = np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
+    zooms = nib.affines.voxel_sizes(view.affine)
+    marker = np.zeros(volume.shape, dtype=bool)
+    marker[view.centre] = True
+    turned = nib.orientations.apply_orientation(volume[view.box], orientation)
+    x, y, z = np.argwhere(nib.orientations.apply_orientation(marker[view.box], orientation))[0]
+    mm = np.empty(3)
+    mm[orientation[:, 0].astype(int)] = zooms
+    wide, deep, tall = turned.shape * mm
+    return {
+        "axial": (turned[:, :, z].T, wide, deep),
+        "coronal": (turned[:, y, :].T, wide, tall),
+        "sagittal": (turned[x].T, deep, tall),
+    }
+
+
+def planes(
+    volume: np.ndarray,
+    view: View,
+    window: tuple[float, float],
+    colours: str = "gray",
+    width: int = 440,
+    names: Sequence[str] = PLANES,
+) -> bytes:
+    """Anatomical planes of one volume, stacked, at one scale.
+
+    volume   (X, Y, Z)  data units
+    view     where to cut
+    window   data units shown as the first and the last colour
+    colours  a matplotlib colour map
+    width    px of the picture
+    names    which planes
+    """
+    return comparison_figure([volume], view, [window], [""], [colours], width, names)
+
+
+def comparison_figure(
+    volumes: Sequence[np.ndarray],
+    view: View,
+    windows: Sequence[tuple[float, float]],
+    titles: Sequence[str],
+    colours: Sequence[str],
+    width: int = 300,
+    names: Sequence[str] = PLANES,
+) -> bytes:
+    """Volumes side by side, planes stacked: before, after, residual, noise map, say.
+
+    volumes  each (X, Y, Z)  data units
+    windows  one for each volume, data units
+    titles   above each column; all empty for no title row
+    colours  one matplotlib colour map for each volume
+    width    px of one column
+    """
+    columns = [cuts(volume, view) for volume in volumes]
+    scale = (width - 2 * MARGIN) / max(columns[0][name][1] for name in names)  # px per mm
+    heights = [max(1.0, columns[0][name][2] * scale) for name in names]
+    head = 26 if any(titles) else 0
+    total = head + sum(height + 2 * MARGIN for height in heights)
+    figure = Figure(figsize=(width * len(columns) / DPI, total / DPI), dpi=DPI, facecolor="black")
+    for i, column in enumerate(columns):
+        top = total - head
+        middle = (i + 0.5) * width
+        figure.text(middle / (width * len(columns)), 1 - head / 2 / total, titles[i],
+                    color="#e0e0e0", size=10, ha="center", va="center")  # fmt: skip
+        for name, height in zip(names, heights, strict=True):
+            picture, wide_mm, _ = column[name]
+            wide = wide_mm * scale
+            left, bottom = middle - wide / 2, top - MARGIN - height
+            box = (left / (width * len(columns)), bottom / total,
+                   wide / (width * len(columns)), height / total)  # fmt: skip
+            axes = figure.add_axes(box)
+            _draw_plane(axes, picture, windows[i], colours[i])
+            _letter_edges(axes, LETTERS[name], size=max(7.0, width / 50))
+            top -= height + 2 * MARGIN
+    return _png(figure)
+
+
+def _draw_plane(axes: Axes, picture: np.ndarray, window: tuple[float, float], colours: str) -> None:
+    axes.imshow(picture, cmap=colours, vmin=window[0], vmax=window[1], origin="lower",
+                aspect="auto", interpolation="nearest")  # fmt: skip
+    axes.set_axis_off()
+
+
+def _letter_edges(axes: Axes, letters: str, size: float) -> None:
+    spots = [(0, 0.5, -9, 0), (1, 0.5, 9, 0), (0.5, 0, 0, -9), (0.5, 1, 0, 9)]
+    for letter, (x, y, dx, dy) in zip(letters, spots, strict=True):
+        axes.annotate(letter, (x, y), (dx, dy), "axes fraction", textcoords="offset pixels",
+                      color="#c8c8c8", size=size, ha="center", va="center")  # fmt: skip
+
+
+def loss_chart(losses: Sequence[float], theme: Theme) -> bytes:
+    """Training loss over the recorded steps, with its running median."""
+    values = np.asarray(losses, dtype=float)
+    figure, axes = _chart(theme, 2.6)
+    steps = np.arange(1, values.size + 1)
+    span = max(1, values.size // 50)
+    smooth = [np.nanmedian(values[max(0, i - span) : i + span + 1]) for i in range(values.size)]
+    marker = "o" if values.size < 3 else ""
+    axes.plot(steps, values, color=theme.before, lw=0.8, alpha=0.6, marker=marker, label="loss")
+    axes.plot(steps, smooth, color=theme.after, lw=1.8, label="running median")
+    if np.nanmin(values) > 0 and np.nanmax(values) > 10 * np.nanmin(values):
+        axes.set_yscale("log")
+    axes.set_xlabel("recorded step")
+    axes.set_ylabel("loss")
+    _legend(axes, theme)
+    return _png(figure)
+
+
+def autocorrelation_chart(measured: np.ndarray, expected: np.ndarray, theme: Theme) -> bytes:
+    """Autocorrelation at one voxel along x, y, z: the residual's beside the noise model's.
+
+    measured, expected  (3,)
+    """
+    figure, axes = _chart(theme, 2.6)
+    at = np.arange(3)
+    axes.axhline(0, color=theme.ink, lw=0.8)
+    axes.bar(at - 0.19, expected, 0.36, color=theme.before, label="noise model")
+    axes.bar(at + 0.19, measured, 0.36, color=theme.after, label="residual")
+    values = np.nan_to_num(np.concatenate([measured, expected, [0.0]]))
+    axes.set_ylim(min(-0.1, values.min() - 0.1), max(0.4, values.max() + 0.15))
+    axes.set_xticks(at, ["x", "y", "z"])
+    axes.set_ylabel("correlation of neighbours")
+    _legend(axes, theme)
+    return _png(figure)
+
+
+def volume_chart(
+    before: np.ndarray, after: np.ndarray, ratio: np.ndarray, limit: float, theme: Theme
+) -> bytes:
+    """Volume by volume: mean signal before and after, and the residual's size over the noise.
+
+    before, after  (V,)    mean signal in the mask, data units
+    ratio          (V,)    sd of residual / σ
+    limit          scalar  volumes with a ratio above it are drawn in the alarm colour
+    """
+    figure = Figure(figsize=(7.6, 3.9), dpi=1.5 * DPI, facecolor=theme.paper)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    index = np.arange(before.size)
+    upper.plot(index, before, "o", ms=6, mfc="none", color=theme.before, label="before")
+    upper.plot(index, after, "o", ms=3, color=theme.after, label="after")
+    upper.set_ylim(bottom=min(0.0, float(np.min([before, after]))))
+    upper.set_ylabel("mean signal")
+    colours = np.where(ratio > limit, theme.alarm, theme.after)
+    lower.axhline(1, color=theme.ink, lw=1, ls="--")
+    lower.bar(index, ratio, 0.7, color=colours.tolist())
+    lower.set_ylim(0, max(1.3, 1.1 * float(np.nanmax(ratio))))
+    lower.set_ylabel("residual sd / σ")
+    lower.set_xlabel("volume")
+    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (upper, lower):
+        _dress(axes, theme)
+    _legend(upper, theme)
+    figure.subplots_adjust(left=0.11, right=0.99, top=0.97, bottom=0.13, hspace=0.16)
+    return _png(figure)
+
+
+def spectrum_chart(eigenvalues: np.ndarray, edge: float | None, theme: Theme) -> bytes:
+    """Component spectrum, largest first, with the edge of the noise if it is known.
+
+    eigenvalues  (K,)            variance of each component, in units of σ²
+    edge         scalar or None  largest eigenvalue that noise alone reaches, same unit
+    """
+    figure, axes = _chart(theme, 2.6)
+    values = np.sort(np.asarray(eigenvalues, dtype=float))[::-1]
+    index = np.arange(1, values.size + 1)
+    is_signal = values > (edge if edge is not None else -np.inf)
+    axes.plot(index[~is_signal], values[~is_signal], "o", ms=4, color=theme.before, label="noise")
+    axes.plot(index[is_signal], values[is_signal], "o", ms=4, color=theme.after, label="signal")
+    if edge is not None:
+        axes.axhline(edge, color=theme.ink, lw=1, ls="--")
+        _legend(axes, theme)
+    if values.size and values.min() > 0:
+        axes.set_yscale("log")
+    axes.set_xlabel("component")
+    axes.set_ylabel("variance / σ²")
+    return _png(figure)
+
+
+def _chart(theme: Theme, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.2, height), dpi=1.5 * DPI, facecolor=theme.paper)
+    figure.subplots_adjust(left=0.14, right=0.98, top=0.96, bottom=0.2)
+    axes = figure.add_subplot()
+    _dress(axes, theme)
+    return figure, axes
+
+
+def _dress(axes: Axes, theme: Theme) -> None:
+    axes.set_facecolor(theme.paper)
+    axes.tick_params(colors=theme.ink, labelsize=9, length=3)
+    axes.xaxis.label.set_color(theme.ink)
+    axes.yaxis.label.set_color(theme.ink)
+    axes.grid(axis="y", color=theme.faint, lw=0.6)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(theme.faint)
+
+
+def _legend(axes: Axes, theme: Theme) -> None:
+    axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, ncols=2, loc="best")
+
+
+def _png(figure: Figure) -> bytes:
+    """A small PNG: 8-bit grey where nothing is coloured, 256 colours otherwise."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    is_grey = bool((pixels == pixels[..., :1]).all())
+    if is_grey:
+        image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+    else:
+        image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(256)
+    file = BytesIO()
+    image.save(file, format="PNG", optimize=True)
+    return file.getvalue()

@@ -1,0 +1,134 @@
+"""Run: what one run of a method is given besides the data: seed, device, folder, and a voice.
+
+Idea    A method asks its run for random numbers, a device and a place to resume from; it never
+        opens a file, picks a device or prints.
+Differs nothing
+"""
+
+import hashlib
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+State = dict[str, torch.Tensor]  # what a method learned: tensors only, saved as safetensors
+
+
+class Voice(Protocol):
+    """How a run speaks: a bar in a terminal, plain lines in a log, or nothing."""
+
+    def say(self, line: str) -> None: ...
+
+    def progress(self, task: str, done: int, total: int, note: str = "") -> None: ...
+
+
+class Silent:
+    """The voice of a run started from Python, of a test, and of --quiet."""
+
+    def say(self, line: str) -> None:
+        pass
+
+    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        pass
+
+
+@dataclass
+class Run:
+    """One run of one method.
+
+    seed    every random number of the run follows from it
+    device  where the network works
+    folder  where checkpoints are kept; None: the run can't be resumed
+    voice   who tells the person how far it is
+    """
+
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    folder: Path | None = None
+    voice: Voice = field(default_factory=Silent)
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def rng(self, purpose: str, step: int = 0) -> torch.Generator:
+        """The generator for one step of one purpose; the same on every run with this seed.
+
+        A fresh generator a step, so that a resumed run draws what an uninterrupted one would.
+        """
+        words = f"{self.seed}/{purpose}/{step}".encode()
+        number = int.from_bytes(hashlib.sha256(words).digest()[:7], "big")
+        return torch.Generator().manual_seed(number)
+
+    def keep(self, name: str, array: np.ndarray) -> None:
+        """Keep a side product (losses, matched states, spread) for the sidecar and the report."""
+        self.kept[name] = array
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the seconds spent inside to the stage's."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of a name; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises ValueError when that device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next((kind for kind, is_there in there.items() if is_there), "cpu"))
+    kind = name.split(":")[0]
+    if kind not in ("cpu", *there):
+        raise ValueError(f"device {name!r} is not known; give auto, cpu, cuda, cuda:N or mps")
+    if not there.get(kind, True):
+        raise ValueError(f"device {name!r} is not on this machine; give --device cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:  # "cuda:first"
+        raise ValueError(f"device {name!r} is not known; give {kind} or {kind}:N") from None
+    if kind == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} is not on this machine; give --device cuda")
+    return device
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    if device.type != "cpu":
+        return False
+    capability = torch.backends.cpu.get_cpu_capability()  # only "AVX512" CPUs can have it
+    return "AVX512" in capability and _cpu_has("amx_bf16", "avx512_bf16")
+
+
+def _cpu_has(*flags: str) -> bool:
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:  # not Linux: unknown, so float32
+        return False
+    return any(flag in words for flag in flags)
+
+
+def set_threads(threads: int | None) -> int:
+    """Let torch and the linear algebra use that many CPU threads (None: all cores); how many."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    n_threads = threads or cores or 1
+    torch.set_num_threads(n_threads)
+    return n_threads
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB

@@ -1,0 +1,207 @@
+"""The one training loop of quell: optimiser, average of the weights, checkpoint, resume.
+
+Here    Convolution kernels are trained by Muon (Jordan et al. 2024, "Muon: an optimizer for hidden
+        layers"), everything else by AdamW: on these small networks Muon reaches in half the steps
+        what AdamW reaches. Learning rates rise linearly, then fall along a cosine.
+Differs Muon here treats a convolution kernel as the matrix (out, in · kernel); the first and the
+        last convolution are included.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .run import Run, State, has_fast_bfloat16
+from .series import InputError
+from .slices import Batch
+
+CHECKPOINT_SECONDS = 60.0
+WARM_UP = 0.05  # of all steps
+MOMENTUM = 0.95  # of Muon
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how fast a network learns."""
+
+    steps: int
+    learning_rate: float = 2e-3  # of AdamW
+    muon_rate: float = 0.02  # of Muon: the spectral norm of a step
+    weight_decay: float = 0.01
+    average: float = 0.99  # decay of the running average of the weights (EMA)
+
+
+def train(
+    net: nn.Module,
+    draw: Callable[[torch.Generator], Batch],
+    loss: Callable[[nn.Module, Batch, torch.Generator], Tensor],
+    training: Training,
+    run: Run,
+) -> State:
+    """Train a network; return the running average of its weights.
+
+    net   trained in place, on the run's device
+    draw  a batch from a generator
+    loss  scalar of network, batch and generator
+
+    Resumes from the run's folder where an interrupted run left a checkpoint; a step depends on
+    the seed and its number alone, so the result is the same to the byte on the same device.
+    """
+    net.to(run.device)
+    kernels = [p for p in net.parameters() if p.ndim > 2]
+    others = [p for p in net.parameters() if p.ndim <= 2]
+    muon = Muon(kernels, weight_decay=training.weight_decay)
+    adam = torch.optim.AdamW(others, weight_decay=training.weight_decay, betas=(0.9, 0.99))
+    average = {name: p.detach().clone() for name, p in net.state_dict().items()}
+    losses: list[float] = []
+    checkpoint = Checkpoint(run.folder, net, [muon, adam], average, losses)
+    checkpoint.load()
+    is_fast = has_fast_bfloat16(run.device)
+    start, first, is_whole = time.monotonic(), len(losses), True
+    try:
+        for step in range(first, training.steps):
+            rng = run.rng("train", step)
+            batch = draw(rng).to(run.device)
+            with torch.autocast(run.device.type, torch.bfloat16, enabled=is_fast):
+                value = loss(net, batch, rng)
+            net.zero_grad(set_to_none=True)
+            value.backward()
+            pace = _pace(step, training.steps)
+            is_whole = False  # half a step must not be kept: resumed, it would be taken twice
+            muon.step_at(training.muon_rate * pace)
+            for group in adam.param_groups:
+                group["lr"] = training.learning_rate * pace
+            adam.step()
+            keep = min(training.average, (1 + step) / (10 + step))
+            _move_average(average, net, keep)
+            losses.append(value.item())
+            is_whole = True
+            checkpoint.save_if_due()
+            left = (time.monotonic() - start) / (step + 1 - first) * (training.steps - step - 1)
+            note = f"loss {sum(losses[-20:]) / len(losses[-20:]):.4f}, {left:.0f} s left"
+            run.voice.progress("training", step + 1, training.steps, note)
+    except KeyboardInterrupt:
+        if is_whole:
+            checkpoint.save()
+        raise
+    checkpoint.save()  # what follows may be interrupted, too
+    run.keep("losses", torch.tensor(losses).numpy())
+    return {name: value.cpu().contiguous() for name, value in average.items()}
+
+
+def _pace(step: int, steps: int) -> float:
+    """Share of the full learning rate: linear warm-up, then a cosine down to zero."""
+    rise = min(1.0, (step + 1) / max(1.0, WARM_UP * steps))
+    return rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+@torch.no_grad()
+def _move_average(average: State, net: nn.Module, keep: float) -> None:
+    for name, value in net.state_dict().items():
+        average[name].lerp_(value, 1 - keep)
+
+
+class Muon:
+    """Momentum whose step is the nearest orthogonal matrix (Jordan et al. 2024).
+
+    Every direction of a kernel moves equally far, also those with a small gradient.
+    """
+
+    def __init__(self, kernels: list[nn.Parameter], weight_decay: float) -> None:
+        self.kernels, self.weight_decay = kernels, weight_decay
+        self.momenta = [torch.zeros_like(p) for p in kernels]
+
+    @torch.no_grad()
+    def step_at(self, rate: float) -> None:
+        """One step of spectral norm `rate`, with Nesterov momentum."""
+        for p, momentum in zip(self.kernels, self.momenta, strict=True):
+            if p.grad is None:
+                continue
+            momentum.mul_(MOMENTUM).add_(p.grad)
+            step = orthogonalise((p.grad + MOMENTUM * momentum).flatten(1))
+            tall = max(1.0, step.shape[0] / step.shape[1]) ** 0.5
+            p.mul_(1 - rate * self.weight_decay).add_(step.reshape(p.shape), alpha=-rate * tall)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"momenta": self.momenta}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for mine, saved in zip(self.momenta, state["momenta"], strict=True):
+            mine.copy_(saved)
+
+
+def orthogonalise(G: Tensor) -> Tensor:
+    """About U Vᵀ of G = U S Vᵀ, by five steps of Newton-Schulz (singular values 0.7 to 1.2)."""
+    X = G.float() / (G.norm() + 1e-7)
+    is_tall = X.shape[0] > X.shape[1]
+    X = X.T if is_tall else X
+    for _ in range(5):
+        A = X @ X.T
+        X = 3.4445 * X + (-4.7750 * A + 2.0315 * A @ A) @ X
+    return X.T if is_tall else X
+
+
+class Checkpoint:
+    """All a training needs to go on, in one file that is whole or not there."""
+
+    def __init__(
+        self,
+        folder: Path | None,
+        net: nn.Module,
+        optimisers: list[Muon | torch.optim.Optimizer],
+        average: State,
+        losses: list[float],
+    ) -> None:
+        self.path = None if folder is None else folder / "training.pt"
+        self.net, self.optimisers, self.average, self.losses = net, optimisers, average, losses
+        self.saved = time.monotonic()
+
+    def save_if_due(self) -> None:
+        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        if self.path is None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".part")
+        content = {
+            "net": self.net.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "average": self.average,
+            "losses": self.losses,
+        }
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may leave the new name without content
+            os.replace(temporary, self.path)
+        except (OSError, RuntimeError) as error:
+            with suppress(OSError):
+                temporary.unlink()
+            folder = self.path.parent.parent
+            raise InputError(f"no checkpoint can be written in {folder}; free space") from error
+        self.saved = time.monotonic()
+
+    def load(self) -> None:
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            content = torch.load(self.path, weights_only=True)
+        except Exception:  # damaged, in any of many ways: learn anew
+            return
+        self.net.load_state_dict(content["net"])
+        for optimiser, state in zip(self.optimisers, content["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        for name, value in content["average"].items():
+            self.average[name].copy_(value)
+        self.losses.extend(content["losses"])

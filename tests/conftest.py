@@ -1,0 +1,75 @@
+"""What the tests of the whole way share: one small noisy scan, and the command line in-process."""
+
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from quell.cli import main
+from quell.series import Series, write_nifti
+from quell.simulate import Phantom, corrupt, phantom
+
+QUICK = ("--method", "patch2self", "--no-report", "--threads", "1")  # all but the network
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def head() -> Phantom:
+    """Phantom A, with its truth; not to be changed."""
+    return phantom("A")
+
+
+@pytest.fixture(scope="session")
+def series() -> Series:
+    """A piece of the small phantom with Rician noise, 16 x 18 x 3 x 14; signal over noise 20."""
+    clean = phantom("small").clean
+    piece = clean.data[8:24, 9:27, 4:7]
+    noisy = corrupt(piece, 40.0, np.random.default_rng(0), "rician")
+    return replace(clean, data=noisy, mask=None, sidecar={"EchoTime": 0.08, "Manufacturer": "none"})
+
+
+@pytest.fixture
+def scan(tmp_path, series) -> Path:
+    """That piece as a file, with everything that may stand beside it."""
+    return write_scan(tmp_path / "dwi.nii.gz", series)
+
+
+def write_scan(path: Path, series: Series) -> Path:
+    write_nifti(path, series.data, series)
+    name = path.name.removesuffix(".gz").removesuffix(".nii")
+    np.savetxt(path.with_name(name + ".bval"), series.bvals[None], fmt="%g")
+    np.savetxt(path.with_name(name + ".bvec"), series.bvecs.T, fmt="%.6f")
+    path.with_name(name + ".json").write_text('{"EchoTime": 0.08, "Manufacturer": "none"}')
+    return path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def quell(monkeypatch, capsys):
+    """The command line: quell("denoise", scan, out) runs it and says how it ended."""
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["quell", *(os.fsdecode(str(w)) for w in words)])
+        capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        return Outcome(status, *capsys.readouterr())
+
+    return run

@@ -1,0 +1,185 @@
+"""The contract: what holds for every method in METHODS, listed today or tomorrow."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import quell
+from quell.methods import DEFAULT, METHODS, make
+from quell.run import Run
+from quell.scaling import Scale
+from quell.series import InputError, Series
+from quell.simulate import corrupt, g_factor, phantom
+
+# Settings with which a method runs in a second; a method without a line runs as it is.
+TINY = {"joint": {"steps": 8, "channels": 8, "patch": 16}}
+# How far the mean of a volume may move, as a share of it; 0.01 where nothing is said.
+MEAN_KEPT = {"patch2self": 1e-4}
+
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Series:
+    """The small phantom, Rician noise that varies in space, some voxels zeroed by the scanner."""
+    clean = phantom("small").clean
+    sigma = 40 * g_factor(clean.data.shape[:3])
+    y = corrupt(clean.data, sigma, np.random.default_rng(0), "rician")
+    y[:2] = 0
+    y.setflags(write=False)  # a method that writes into its input fails
+    return replace(clean, data=y)
+
+
+def denoise(method: str, scan: Series, **choices) -> quell.Result:
+    return quell.denoise(scan, method=method, threads=1, **{**TINY.get(method, {}), **choices})
+
+
+@pytest.fixture(scope="module")
+def results(noisy) -> dict[str, quell.Result]:
+    return {method: denoise(method, noisy) for method in METHODS}
+
+
+@every_method
+def test_the_result_is_finite_float32_on_the_grid_of_the_scan(method, noisy, results):
+    out = results[method].denoised
+    assert out.shape == noisy.data.shape
+    assert out.dtype == np.float32
+    assert np.isfinite(out).all()
+
+
+@every_method
+def test_something_is_taken_away(method, noisy, results):
+    inside = results[method].residual[noisy.mask]
+    assert 0.3 * 40 < inside.std() < 1.5 * 40  # about the noise: neither nothing nor the image
+
+
+@every_method
+def test_the_input_is_not_modified(method, noisy):
+    copy = replace(noisy, data=noisy.data.copy(), mask=noisy.mask.copy(), bvals=noisy.bvals.copy())
+    denoise(method, copy)
+    for name in ("data", "mask", "bvals"):
+        np.testing.assert_array_equal(getattr(copy, name), getattr(noisy, name))
+
+
+@every_method
+def test_the_same_seed_gives_the_same_bytes(method, noisy, results):
+    torch.manual_seed(5)  # the global generator must not matter
+    again = denoise(method, noisy)
+    np.testing.assert_array_equal(again.denoised, results[method].denoised)
+
+
+@every_method
+def test_a_saved_state_gives_the_same_bytes(method, noisy, results, tmp_path):
+    result = results[method]
+    save_file(result.state, tmp_path / "state.safetensors")
+    loaded, noise, scan = load_file(tmp_path / "state.safetensors"), result.noise, noisy
+    if result.method.units == "sigma":
+        scale = Scale.of(noise.sigma, noise.law, noise.n_coils)
+        scan, noise = replace(noisy, data=scale.apply(noisy.data)), noise.in_units_of_sigma()
+    out = [result.method.denoise(scan, noise, state, Run()) for state in (result.state, loaded)]
+    np.testing.assert_array_equal(*out)
+
+
+@every_method
+def test_units_do_not_matter(method, noisy, results):
+    doubled = denoise(method, replace(noisy, data=2 * noisy.data)).denoised
+    # 1e-3 of the signal: doubling itself rounds nothing, summing in another order might
+    np.testing.assert_allclose(doubled, 2 * results[method].denoised, rtol=1e-3, atol=1)
+
+
+@every_method
+def test_the_mean_of_each_volume_is_kept(method, noisy):
+    sigma = 40 * g_factor(noisy.data.shape[:3])
+    y = corrupt(phantom("small").clean.data, sigma, np.random.default_rng(1))  # no noise floor
+    scan = replace(noisy, data=y)
+    out = denoise(method, scan, noise_law="gaussian").denoised
+    where = (slice(None),) * 3 if method in MEAN_KEPT else noisy.mask
+    kept, asked = (a[where].reshape(-1, 14).mean(axis=0, dtype=float) for a in (out, y))
+    np.testing.assert_allclose(kept, asked, rtol=MEAN_KEPT.get(method, 0.01))
+
+
+@every_method
+def test_each_volume_stays_in_its_place(method, noisy, results):
+    out, y = results[method].denoised[noisy.mask], noisy.data[noisy.mask]
+    distance = ((out[:, :, None] - y[:, None, :]) ** 2).mean(axis=0)
+    nearest = distance.argmin(axis=1)
+    assert (noisy.is_b0[nearest] == noisy.is_b0).all()
+    order = np.random.default_rng(2).permutation(noisy.n_volumes)
+    turned = replace(
+        noisy, data=noisy.data[..., order], bvals=noisy.bvals[order], bvecs=noisy.bvecs[order]
+    )
+    again = denoise(method, turned).denoised[noisy.mask]
+    change = np.abs(again - out[:, order]).mean() / np.abs(out - y).mean()
+    assert change < 0.2  # another order may train another network, but to the same end
+
+
+@every_method
+def test_voxels_that_the_scanner_zeroed_stay_zero(method, results):
+    assert (results[method].denoised[:2] == 0).all()
+
+
+@every_method
+def test_the_state_is_tensors_only(method, results):
+    assert all(isinstance(value, torch.Tensor) for value in results[method].state.values())
+
+
+@every_method
+def test_a_method_says_what_it_is(method):
+    kind = METHODS[method]
+    assert kind.name == method
+    assert kind.units in ("sigma", "scanner")
+    for words in (kind.paper, kind.needs, kind.summary):
+        assert isinstance(words, str)
+        assert words
+
+
+@every_method
+def test_every_preset_makes_a_method_whose_settings_it_holds(method):
+    assert "default" in METHODS[method].presets
+    for preset, settings in METHODS[method].presets.items():
+        made = make(method, preset)
+        assert settings.items() <= {f.name: getattr(made, f.name) for f in fields(made)}.items()
+
+
+@every_method
+def test_the_default_preset_is_the_method_as_written(method):
+    assert make(method) == METHODS[method]()
+
+
+@every_method
+def test_settings_cannot_be_changed_afterwards(method):
+    made = make(method)
+    with pytest.raises(AttributeError):
+        setattr(made, fields(made)[0].name, 1)
+
+
+@every_method
+@pytest.mark.parametrize(
+    "setting", ["stpes", "name", "presets"]
+)  # class attributes are no settings
+def test_an_unknown_setting_is_refused_with_those_there_are(method, setting):
+    with pytest.raises(InputError, match=rf"no setting '{setting}'") as refusal:
+        make(method, **{setting: 3})
+    assert refusal.value.status == 2
+    there = str(refusal.value).partition("it has ")[2].split(", ")
+    assert there == sorted(f.name for f in fields(METHODS[method]))
+
+
+@every_method
+def test_an_unknown_preset_is_refused(method):
+    with pytest.raises(InputError, match="default") as refusal:
+        make(method, "fastest")
+    assert refusal.value.status == 2
+
+
+def test_an_unknown_method_is_refused_before_any_work():
+    with pytest.raises(InputError, match=", ".join(METHODS)) as refusal:
+        quell.denoise(None, method="magic")
+    assert refusal.value.status == 2
+
+
+def test_the_default_is_a_method():
+    assert DEFAULT in METHODS

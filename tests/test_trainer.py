@@ -1,0 +1,234 @@
+"""Trainer: learns, and goes on after an interruption as if there had been none."""
+
+import shutil
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from quell import trainer
+from quell.run import Run
+from quell.series import InputError
+from quell.slices import Batch
+from quell.trainer import Training, orthogonalise, train
+
+STEPS = 12
+KERNEL = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
+OFFSET = torch.tensor([0.2, -0.3])
+
+
+class Mixer(nn.Module):
+    """A kernel, which Muon trains, a matrix and a bias, which AdamW trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = nn.Conv2d(3, 2, 1)
+        self.matrix = nn.Linear(2, 2)
+        with torch.no_grad():
+            self.kernel.weight.fill_(0.1), self.kernel.bias.zero_()
+            self.matrix.weight.copy_(torch.eye(2)), self.matrix.bias.zero_()
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.matrix(self.kernel(y).movedim(1, -1)).movedim(-1, 1)
+
+    def product(self) -> Tensor:
+        return self.matrix.weight @ self.kernel.weight[:, :, 0, 0]
+
+    def offset(self) -> Tensor:
+        return self.matrix.weight @ self.kernel.bias + self.matrix.bias
+
+
+def draw(rng: torch.Generator) -> Batch:
+    return Batch(torch.randn((4, 3, 5, 5), generator=rng), torch.ones(4, 5, 5))
+
+
+def loss(net: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+    target = torch.einsum("oc,bchw->bohw", KERNEL, batch.y) + OFFSET[:, None, None]
+    noise = torch.randn(target.shape, generator=rng)
+    return (net(batch.y) - target - 0.1 * noise).square().mean()
+
+
+class Stop:
+    """Raises at its n-th call, like Ctrl-C at that moment."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def __call__(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+class StopsWhenRead(Tensor):
+    """A loss at whose reading, after the weights have moved, the person presses Ctrl-C."""
+
+    def item(self) -> float:
+        raise KeyboardInterrupt
+
+
+def trained(folder=None, draw=draw, loss=loss, steps=STEPS) -> dict[str, Tensor]:
+    return train(Mixer(), draw, loss, Training(steps), Run(seed=3, folder=folder))
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# ---- learning ----------------------------------------------------------------------------------
+
+
+def test_a_linear_regression_is_solved():
+    net = Mixer()
+    average = train(net, draw, loss, Training(600), Run())
+    torch.testing.assert_close(net.product(), KERNEL, rtol=0, atol=0.03)  # 0.1 of noise a value
+    net.load_state_dict(average)
+    torch.testing.assert_close(net.product(), KERNEL, rtol=0, atol=0.03)
+    torch.testing.assert_close(net.offset(), OFFSET, rtol=0, atol=0.03)  # by AdamW alone
+
+
+def test_the_losses_of_all_steps_are_kept_and_fall():
+    run = Run()
+    train(Mixer(), draw, loss, Training(200), run)
+    losses = run.kept["losses"]
+    assert len(losses) == 200
+    assert losses[-20:].mean() < 0.5 * losses[:5].mean()
+
+
+def test_what_is_returned_is_an_average_of_the_weights_on_the_way():
+    net = Mixer()
+    average = train(net, draw, loss, Training(20), Run())
+    start, end = Mixer().kernel.weight, net.kernel.weight
+    share = (average["kernel.weight"] - start) / (end - start)
+    assert ((share > 0) & (share < 1)).all()  # it lags behind, as the weights still move
+
+
+@pytest.mark.parametrize("shape", [(16, 9), (64, 288), (32, 32), (1, 27)])
+def test_a_step_moves_all_directions_about_equally_far(shape):
+    n = min(shape)
+    rng = torch.Generator().manual_seed(0)
+    U, _, Vt = torch.linalg.svd(torch.randn(shape, generator=rng), full_matrices=False)
+    S = torch.logspace(-1, 0, n)  # a decade of singular values
+    moved = U.T @ orthogonalise(7 * U @ torch.diag(S) @ Vt) @ Vt.T
+    assert (moved.diag() > 0.65).all()  # as promised 0.7 to 1.2, by the polynomial of five steps
+    assert (moved.diag() < 1.25).all()
+    torch.testing.assert_close(moved, torch.diag(moved.diag()), rtol=0, atol=1e-4)
+
+
+def test_a_gradient_of_zero_moves_nothing():
+    assert (orthogonalise(torch.zeros(4, 6)) == 0).all()
+
+
+# ---- the same again ----------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
+    assert same(trained(), trained())
+    other = train(Mixer(), draw, loss, Training(STEPS), Run(seed=4))
+    assert not same(trained(), other)
+
+
+def test_the_global_generator_is_neither_used_nor_touched():
+    first, again = Mixer(), Mixer()  # layers draw their first weights from it
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    a = train(first, draw, loss, Training(STEPS), Run())
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    assert same(a, train(again, draw, loss, Training(STEPS), Run()))
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, STEPS])
+def test_a_training_stopped_while_drawing_goes_on_as_if_it_had_not(tmp_path, step):
+    stop = Stop(step)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, draw=lambda rng: stop() or draw(rng))
+    assert (tmp_path / "training.pt").exists()
+    assert same(trained(tmp_path), trained())
+
+
+@pytest.mark.parametrize("step", [1, 7, STEPS])
+def test_a_training_stopped_after_half_a_step_goes_on_as_if_it_had_not(tmp_path, step, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)  # one a step
+    stop = Stop(step)
+
+    def half(net: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
+        value = loss(net, batch, rng)
+        try:
+            stop()
+        except KeyboardInterrupt:
+            return value.as_subclass(StopsWhenRead)
+        return value
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, loss=half)
+    assert same(trained(tmp_path), trained())
+
+
+def test_a_training_stopped_twice_goes_on_as_if_it_had_not(tmp_path):
+    for step in (4, 5):
+        stop = Stop(step)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path, draw=lambda rng, stop=stop: stop() or draw(rng))
+    run = Run(seed=3, folder=tmp_path)
+    assert same(train(Mixer(), draw, loss, Training(STEPS), run), trained())
+    assert len(run.kept["losses"]) == STEPS
+
+
+def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    working, left_behind, seen = tmp_path / "working", tmp_path / "left", []
+
+    def watch(rng: torch.Generator) -> Batch:
+        seen.append(1)
+        if len(seen) == 6:  # what kill -9 would have left at this moment
+            shutil.copytree(working, left_behind)
+        return draw(rng)
+
+    whole = trained(working, draw=watch)
+    again = []
+    assert same(whole, trained(left_behind, draw=lambda rng: again.append(1) or draw(rng)))
+    assert len(again) == STEPS - 5
+
+
+# ---- the file ------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_one_whole_file_of_tensors_and_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    trained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["training.pt"]  # no temporary left
+    content = torch.load(tmp_path / "training.pt", weights_only=True)  # runs no code from the file
+    assert set(content) == {"net", "optimisers", "average", "losses"}
+    assert len(content["losses"]) == STEPS
+
+
+def test_what_an_unfinished_writing_left_behind_is_ignored(tmp_path):
+    (tmp_path / "training.part").write_bytes(b"half a checkpo")
+    assert same(trained(tmp_path), trained())
+
+
+def test_a_failed_writing_leaves_the_older_checkpoint_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    trained(tmp_path, steps=4)
+    older = (tmp_path / "training.pt").read_bytes()
+    (tmp_path / "training.part").mkdir()  # nothing can be written there
+    with pytest.raises(InputError, match="no checkpoint can be written"):
+        trained(tmp_path, steps=8)
+    assert (tmp_path / "training.pt").read_bytes() == older
+
+
+def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.chdir(tmp_path)
+    trained()
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_without_an_interruption_a_short_training_writes_nothing(tmp_path):
+    trained(tmp_path)
+    assert list(tmp_path.rglob("*")) == []  # a checkpoint a minute
+
+
+def test_no_steps_leave_the_weights_as_they_were():
+    assert same(trained(steps=0), Mixer().state_dict())
