@@ -2,7 +2,7 @@
 #
 #   make setup      once: .venv with the pinned packages and quell itself, editable
 #   make demo       denoise the scan that comes with quell and write its report
-#   make test       the tests that take less than two minutes
+#   make test       the fast tests, in a few minutes
 #   make test-slow  the long ones
 #   make lint       ruff and mypy
 #   make build      the wheel, into dist/

@@ -73,7 +73,7 @@ def test_a_given_noise_map_is_obeyed(series):
 
 def test_a_given_noise_model_is_not_learned_again(series):
     model = learn(series, mask_of(series), "gaussian")
-    assert quell.denoise(series, noise=model, **QUICK).noise is model
+    assert quell.denoise(series, noise_model=model, **QUICK).noise is model
 
 
 def test_settings_and_options_can_be_given_by_name(series):

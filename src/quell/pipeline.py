@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import noise as noise_model
 from .checks import Finding, check, refuse
 from .evaluate import ResidualStatistics, residual_statistics
 from .methods import DEFAULT, Method, make
-from .noise import NoiseModel
+from .noise import NoiseModel, learn, remarks
 from .run import Run, Silent, State, Voice, choose_device, peak_memory_bytes, set_threads
 from .scaling import LAWS, N_COILS_RANGE, Scale
 from .series import InputError, Series, mask_of
@@ -78,7 +77,7 @@ def denoise(
     scan: Series,
     options: Options | None = None,
     *,
-    noise: NoiseModel | None = None,
+    noise_model: NoiseModel | None = None,
     noise_map: np.ndarray | None = None,
     work: Path | None = None,
     voice: Voice | None = None,
@@ -86,12 +85,12 @@ def denoise(
 ) -> Result:
     """Denoise one scan.
 
-    scan       from `quell.load`; not changed
-    options    what to do; `choices` are fields of Options, or settings of the method by name
-    noise      a noise model to obey instead of learning one
-    noise_map  (X, Y, Z)  a noise map to obey, scanner units; only the correlation is learned
-    work       folder for checkpoints; an interrupted run with the same choices goes on from there
-    voice      told how far it is
+    scan         from `quell.load`; not changed
+    options      what to do; `choices` are fields of Options, or settings of the method by name
+    noise_model  obeyed instead of learning one
+    noise_map    (X, Y, Z)  obeyed, scanner units; only the correlation is learned
+    work         folder for checkpoints; an interrupted run with the same choices goes on there
+    voice        told how far it is
 
     Raises InputError in one sentence for a scan or a choice that cannot be used.
     """
@@ -103,13 +102,11 @@ def denoise(
     with run.timed("check"):
         scan, findings = _checked(scan, options, run)
     with run.timed("noise model"):
-        noise = noise or noise_model.learn(
-            scan, _mask(scan), options.noise_law, options.coils, noise_map
-        )
+        noise = noise_model or learn(scan, _mask(scan), options.noise_law, options.coils, noise_map)
         run.voice.say(describe_noise(noise, _mask(scan)))
-        remarks = noise_model.remarks(noise)
-        _warn(remarks, options, run)
-        findings += remarks
+        said = remarks(noise)
+        _warn(said, options, run)
+        findings += said
     scale = Scale.of(noise.sigma, noise.law, noise.n_coils)
     is_scaled = method.units == "sigma"
     scaled = replace(scan, data=scale.apply(scan.data)) if is_scaled else scan

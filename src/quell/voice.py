@@ -10,17 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from .run import Silent
+
 LINE_SECONDS = 15.0  # between two lines of progress in a log
 
 
-class Quiet:
+class Quiet(Silent):
     """Says nothing; errors are raised, not said."""
-
-    def say(self, line: str) -> None:
-        pass
-
-    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        pass
 
     def stop(self) -> None:
         pass

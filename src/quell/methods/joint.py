@@ -41,7 +41,7 @@ IMAGES_AT_ONCE = 4  # components of a slice per pass: more is slower, the caches
 class Joint:
     """The joint method; its fields are its settings."""
 
-    steps: int = 600  # training steps
+    steps: int = 400  # training steps
     patches: int = 2  # per step
     components: int = 4  # restored per patch and step
     patch: int = 64  # edge of a patch, voxels
@@ -60,7 +60,7 @@ class Joint:
     summary: ClassVar[str] = "one network over all volumes, trained with the scan's own noise"
     presets: ClassVar[dict[str, dict[str, int]]] = {
         "fast":    {"steps": 150, "channels": 32},
-        "default": {"steps": 600, "channels": 32},
+        "default": {"steps": 400, "channels": 32},
         "best":    {"steps": 3000, "channels": 48},
     }  # fmt: skip
 
