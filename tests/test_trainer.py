@@ -225,9 +225,13 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     assert list(tmp_path.rglob("*")) == []
 
 
-def test_without_an_interruption_a_short_training_writes_nothing(tmp_path):
-    trained(tmp_path)
-    assert list(tmp_path.rglob("*")) == []  # a checkpoint a minute
+def test_a_finished_training_is_not_done_again(tmp_path):
+    once = trained(tmp_path)  # what follows it may be interrupted, so it is kept
+
+    def no_more(rng):
+        raise AssertionError("a step was drawn")
+
+    assert same(trained(tmp_path, draw=no_more), once)
 
 
 def test_no_steps_leave_the_weights_as_they_were():
