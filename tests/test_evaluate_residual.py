@@ -180,3 +180,18 @@ def test_a_mask_without_noise_is_refused(clean: np.ndarray) -> None:
 def test_the_headline_takes_the_worst_level() -> None:
     fine, bad = (Judgement("c", "t", level, "1", "0", "s") for level in ("good", "error"))
     assert headline([fine, bad])[0] == "error"
+
+
+def test_the_posterior_mean_correlates_with_its_residual_as_predicted():
+    rng = np.random.default_rng(5)
+    shape, sigma = (24, 24, 12, 3), 20.0
+    truth = 1000 + 60 * rng.standard_normal(shape)  # signal variance 9 sigma²
+    noisy = truth + sigma * rng.standard_normal(shape)
+    half = truth + sigma * rng.standard_normal(shape)  # seen twice: the residual is not all of x̂
+    gain = 3600 / (3600 + sigma**2 / 2)
+    best = 1000 + gain * ((noisy + half) / 2 - 1000)  # posterior mean given both
+    mask = np.ones(shape[:3], dtype=bool)
+    s = residual_statistics(noisy, best, np.full(shape[:3], sigma), mask, None, None)
+    assert s.correlation > 0.1  # an honest estimate, and yet
+    # 3 x 6912 values: a standard error of 0.007
+    np.testing.assert_allclose(s.correlation, s.correlation_of_best, atol=0.02)

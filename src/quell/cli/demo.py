@@ -29,7 +29,6 @@ def demo(
     written = Files(
         scan=folder / "dwi.nii.gz",
         out=out,
-        mask=folder / "mask.nii.gz",
         noise_out=folder / "noise.nii.gz",
         residual_out=folder / "residual.nii.gz",
         report=outputs.report_beside(out),
@@ -49,9 +48,7 @@ def _unpack_demo(folder: Path) -> bool:
     """Put the demo scan into a folder; whether all of it was there, from an earlier demo."""
     folder.mkdir(parents=True, exist_ok=True)
     with as_file(files("quell") / "demo_scan") as packaged:
-        sources = [
-            packaged / name for name in ("dwi.nii.gz", "dwi.bval", "dwi.bvec", "mask.nii.gz")
-        ]
+        sources = [packaged / name for name in ("dwi.nii.gz", "dwi.bval", "dwi.bvec")]
         there = [source for source in sources if (folder / source.name).exists()]
         for source in there:
             if (folder / source.name).read_bytes() != source.read_bytes():

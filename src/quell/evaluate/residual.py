@@ -31,6 +31,7 @@ class ResidualStatistics:
     autocorrelation_expected: np.ndarray  # (3,) the noise model's
     correlation: float  # of residual/σ with the denoised image, signed, mean over volumes; 0
     correlation_per_volume: np.ndarray  # (V,)
+    correlation_of_best: float  # what the best possible estimate with this residual has
     magnitude_correlation: float  # of |residual|/σ with the denoised image, mean over volumes; 0
     magnitude_correlation_per_volume: np.ndarray  # (V,)
     shell_bvals: np.ndarray  # (S,) s/mm², mean of each shell, b=0 first; NaN without b-values
@@ -102,16 +103,17 @@ def _volume_numbers(
     """Everything that one pass over the volumes gives."""
     n_volumes = noisy.shape[3]
     noise = sigma[where].astype(np.float64)
-    table = np.empty((n_volumes, 6))  # before, after, mean, variance, correlation, of magnitude
+    table = np.empty((n_volumes, 7))  # in the order in which it is taken apart below
     lagged, pairs = np.zeros(3), _pairs(where)
     for v in range(n_volumes):
         y, x0_hat = masked(noisy, where, v), finite(masked(denoised, where, v))
         z = (y - x0_hat) / noise
         centred = z - z.mean()
         table[v] = (y.mean(), x0_hat.mean(), z.mean(), np.mean(centred**2),
-                    _correlation(z, x0_hat), _correlation(np.abs(centred), x0_hat))  # fmt: skip
+                    _correlation(z, x0_hat), _correlation(np.abs(centred), x0_hat),
+                    _correlation_of_best(centred, x0_hat, noise))  # fmt: skip
         lagged += _lagged_products(centred, where, pairs)
-    before, after, mean, variance, correlation, magnitude = table.T
+    before, after, mean, variance, correlation, magnitude, best = table.T
     power = variance.sum()
     return {
         "signal_before": before,
@@ -122,6 +124,7 @@ def _volume_numbers(
         "autocorrelation": lagged / power if power > 0 else np.full(3, np.nan),
         "correlation": float(correlation.mean()),
         "correlation_per_volume": correlation,
+        "correlation_of_best": float(best.mean()),
         "magnitude_correlation": float(magnitude.mean()),
         "magnitude_correlation_per_volume": magnitude,
     }
@@ -166,6 +169,18 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     a, b = a - a.mean(), b - b.mean()
     power = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / power) if power > 0 else 0.0
+
+
+def _correlation_of_best(z: np.ndarray, x0_hat: np.ndarray, noise: np.ndarray) -> float:
+    """r of residual and result where the result is the posterior mean, which keeps some noise.
+
+    With σ = 1: E[(y - x̂)²] = 1 - MSE (the error is orthogonal to x̂) and E[(y - x̂) x̂] = MSE
+    (Stein), so the covariance is 1 - Var z, times σ for an image in data units.
+    """
+    size, spread = float(np.sqrt(np.mean(z**2))), float(x0_hat.std())
+    if size == 0 or spread == 0:
+        return 0.0
+    return max(0.0, 1 - size**2) * float(noise.mean()) / (size * spread)
 
 
 def _counts(denoised: np.ndarray, where: np.ndarray) -> tuple[int, int]:

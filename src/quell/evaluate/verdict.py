@@ -17,7 +17,7 @@ RATIO_LOW = 0.60  # note: less than 0.6² = 36 % of the noise power was taken ou
 VOLUME_RATIO = 1.5  # one volume this far above the noise has motion, drop-out or lost signal
 MEAN = 0.10  # σ; at SNR 10 a shift of 1 % of the signal, more than averaging 10³ voxels can hide
 AUTOCORRELATION = (0.05, 0.20)  # above the noise's own: patches of anatomy, not single voxels
-CORRELATION = (0.05, 0.15)  # r: 0.05 is 1 % of the contrast removed where contrast is 5 σ
+CORRELATION = (0.05, 0.15)  # r beyond that of the best estimate; 0.05: 1 % of a contrast of 5 σ
 VOLUME_CORRELATION = 0.20  # one volume alone; few-volume methods blur the b=0 first
 MAGNITUDE_CORRELATION = (0.10, 0.25)  # weaker proof: the Rician floor shrinks dark noise
 MEAN_CHANGE = (0.01, 0.05)  # 1 % of a b=1000 signal shifts the diffusivity by 10⁻⁵ mm²/s (1.4 %)
@@ -94,14 +94,17 @@ def _ratio(s: ResidualStatistics) -> Judgement:
 
 
 def _correlation(s: ResidualStatistics) -> Judgement:
-    level, advice = _level(abs(s.correlation), CORRELATION), ""
+    most = min(s.correlation_of_best, CORRELATION[1])  # the cap: a floor also makes residuals small
+    off = s.correlation - float(np.clip(s.correlation, 0, most))
+    level, advice = _level(abs(off), CORRELATION), ""
     sentence = "The residual does not follow the image."
     if level != "good":
         side = "bright tissue was darkened" if s.correlation > 0 else "bright tissue was brightened"
         sentence = f"The residual follows the image: {side}, so anatomy was removed with the noise."
         advice = "Look at the averaged residual; take a gentler setting or another method."
     return Judgement("residual-follows-image", "Correlation of residual and image", level,
-                     f"{s.correlation:+z.3f}", f"0 ± {CORRELATION[0]}",
+                     f"{s.correlation:+z.3f}",
+                     f"{-CORRELATION[0]:.2f} to {most + CORRELATION[0]:.2f}",
                      sentence, advice)  # fmt: skip
 
 
