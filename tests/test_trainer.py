@@ -236,3 +236,17 @@ def test_a_finished_training_is_not_done_again(tmp_path):
 
 def test_no_steps_leave_the_weights_as_they_were():
     assert same(trained(steps=0), Mixer().state_dict())
+
+
+def test_in_bfloat16_only_the_network_is_rounded():
+    net, seen = Mixer(), []
+
+    def loss_of_large_values(net, batch, rng):
+        large = 1000.0 + batch.y
+        seen.append(torch.einsum("bvhw,vk->bkhw", large, torch.eye(batch.y.shape[1])) - large)
+        return loss(net, batch, rng)
+
+    rng = torch.Generator().manual_seed(0)
+    value = loss_of_large_values(trainer.in_bfloat16(net), draw(rng), rng)
+    assert value.dtype == torch.float32
+    assert seen[0].abs().max() == 0  # in bfloat16 it would be about 4

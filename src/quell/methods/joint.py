@@ -23,14 +23,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import noise as noise_model
 from ..noise import NoiseModel, principal_components
 from ..run import Run, State
 from ..series import InputError, Series
 from ..slices import Batch, draw, map_slices
-from ..trainer import Training, train
+from ..trainer import Network, Training, train
 from ..unet import UNet, UNetSettings
 
 NOISES = ("measured", "white")  # what the added noise may be like
@@ -125,7 +125,7 @@ class Joint:
 
     def loss(
         self,
-        net: nn.Module,
+        net: Network,
         batch: Batch,
         space: "Components",
         filter_: Tensor,
@@ -145,7 +145,7 @@ class Joint:
         weight = gamma[i, 0] * batch.mask[i]
         return (weight * (h - target[i, k]) ** 2).sum() / batch.mask[i].sum()
 
-    def restore(self, net: nn.Module, y: Tensor, space: "Components") -> Tensor:
+    def restore(self, net: Network, y: Tensor, space: "Components") -> Tensor:
         """Clean volumes of one slice, y (1, V, H, W) -> (1, V, H, W)."""
         x = space.rotate(y)
         s_t = torch.ones(1, device=y.device)
@@ -183,7 +183,7 @@ class Components:
 
 
 def estimate(
-    net: nn.Module, x_t: Tensor, s_t: Tensor, i: Tensor, k: Tensor, space: Components
+    net: Network, x_t: Tensor, s_t: Tensor, i: Tensor, k: Tensor, space: Components
 ) -> Tensor:
     """h(x_t): component k[n] of patch i[n], (N, H, W).
 
@@ -203,7 +203,7 @@ def estimate(
     ev, s2 = ev[k], s2[i, 0]
     F = net(image, torch.stack([s2.log() / 2, ev.log() / 2], dim=1))[:, 0]
     w, c = ev / (ev + s2), (ev * s2 / (ev + s2)).sqrt()
-    return w[:, None, None] * x_t[i, k] + c[:, None, None] * F.float()
+    return w[:, None, None] * x_t[i, k] + c[:, None, None] * F
 
 
 def _mask(scan: Series) -> np.ndarray:
