@@ -4,7 +4,7 @@ Idea    Rotate the volume axis to its principal components. White noise across v
         white, signal gathers in the leading components, so the trailing ones are images of pure
         noise: they show the scan's own noise map and its own spatial correlation.
 Here    Magnitude data is stabilised first (`scaling`), with the noise map found so far, and the
-        map is refined until it stops changing.
+        map is refined a few times.
 Differs Real scanners correlate their noise in space (partial Fourier, filters); most denoisers
         assume white noise, this model measures it. Few volumes fall back, and `source` says so.
 """
@@ -25,8 +25,8 @@ FEW_VOLUMES = 8  # below it the trailing components still hold signal
 LAGS = (6, 6, 2)  # voxels; correlation is measured up to here
 SMOOTHING_MM = 5.0  # standard deviation of the window of the noise map; coil maps vary slower
 BULK_EDGE = 1.15  # an eigenvalue this far above the mean of those below it is signal
-COMPONENTS_FOR_COVARIANCE = 12  # more change nothing: each holds thousands of voxels
-REFINEMENTS = 3  # of the noise map; the third changes it by less than 1 %
+COMPONENTS_FOR_COVARIANCE = 12  # each holds thousands of voxels; a bound on the time, not tuned
+REFINEMENTS = 3  # of the noise map: the stabiliser needs a map, the map a stabiliser
 TAPER_FROM = 0.5  # of the largest lag; beyond, measured correlations fade to zero
 
 
@@ -133,7 +133,7 @@ def learn(
     series   scanner units
     mask     (X, Y, Z) bool, where to estimate
     law      "auto": Rician for magnitude data, Gaussian for signed data
-    n_coils  N of nc-chi; None: 1, or from the background where it shows more
+    n_coils  N; more than 1 makes "auto" nc-chi; None: 1, for nc-chi read from the background
     sigma    (X, Y, Z) a given noise map, scanner units; it is obeyed
 
     Raises InputError when the mask is too small, or the map is not positive in it.
@@ -336,7 +336,7 @@ def n_noise_components(values: np.ndarray, n_voxels: float) -> int:
 
 
 def _effective_voxels(mask: np.ndarray) -> float:
-    return float(mask.sum()) / 4.0  # neighbours share noise: measured scans lie between 1.2 and 4
+    return float(mask.sum()) / 4.0  # neighbours share noise; the 4 is a guess on the safe side
 
 
 # ---- noise map and correlation ---------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The one training loop of quell: optimiser, average of the weights, checkpoint, resume.
 
 Here    Convolution kernels are trained by Muon (Jordan et al. 2024, "Muon: an optimizer for hidden
-        layers"), everything else by AdamW: on these small networks Muon reaches in half the steps
-        what AdamW reaches. Learning rates rise linearly, then fall along a cosine.
+        layers"), everything else by AdamW: in a trial on one scan Muon got further in 150 steps
+        than AdamW alone in 300. Learning rates rise linearly, then fall along a cosine.
 Differs Muon here treats a convolution kernel as the matrix (out, in · kernel); the first and the
         last convolution are included.
 """

@@ -49,7 +49,7 @@ class Joint:
     channels: int = 32  # of the U-Net at full resolution
     multipliers: tuple[int, ...] = (1, 2, 2)  # of the U-Net's levels
     tau_min: float = 0.05  # added noise, units of sigma
-    tau_max: float = 1.05  # about sigma itself: more adds nothing the scan needs
+    tau_max: float = 1.05  # about sigma itself
     least_signal: float = 0.03  # components with less signal variance are set to their mean
     noise: str = "measured"  # "white" ignores the measured correlation
 
