@@ -74,13 +74,21 @@ METHODS: dict[str, Callable[[Path, Path, argparse.Namespace], list[str]] | None]
     "patch2self": quell("--method", "patch2self"),
     "joint": quell("--method", "joint"),
     "joint-white": quell("--method", "joint", "--set", "noise=white"),
+    "ddm2": quell("--method", "ddm2", "--preset", "fast"),
+    "ddm2-chain": quell("--method", "ddm2", "--preset", "fast", "--set", "output=chain"),
+    "ddm2-from-slice": quell("--method", "ddm2", "--preset", "fast", "--set", "start=slice"),
+    "difusion": quell("--method", "difusion", "--preset", "fast"),
+    "noise2noise": quell("--method", "noise2noise", "--preset", "fast"),
 }
+ON_TRIO = {"ddm2", "ddm2-chain", "ddm2-from-slice", "difusion", "noise2noise"}  # ablations.py: more
 
 
 def methods_for(scan: Scan, options: argparse.Namespace) -> list[str]:
     """The chosen methods that make sense on a scan."""
     is_correlated = isinstance(scan, TrioScan) or (scan.is_correlated and options.white)
     left_out = set() if is_correlated else {"joint-white"}
+    if not isinstance(scan, TrioScan):
+        left_out |= ON_TRIO
     if shutil.which("dwidenoise") is None:
         left_out.add("dwidenoise")
     return [name for name in options.methods if name not in left_out]

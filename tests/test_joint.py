@@ -243,8 +243,8 @@ def test_white_and_measured_noise_train_different_networks(small):
         Joint(**tiny, noise=kind).fit([noisy], [n], Run())
         for kind, n in (("measured", noise), ("white", noise), ("measured", noise.as_white()))
     )
-    assert not torch.equal(a["network.enter.weight"], b["network.enter.weight"])
-    assert torch.equal(b["network.enter.weight"], c["network.enter.weight"])
+    assert not torch.equal(a["network.encoder.0.conv.weight"], b["network.encoder.0.conv.weight"])
+    assert torch.equal(b["network.encoder.0.conv.weight"], c["network.encoder.0.conv.weight"])
 
 
 def test_training_does_not_use_the_global_generator(small):

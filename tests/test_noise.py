@@ -22,6 +22,7 @@ from quell.noise import (
     principal_components,
     remarks,
 )
+from quell.scaling import Scale
 from quell.series import InputError, Series, mask_of
 from quell.simulate import Phantom, PhantomSettings, corrupt, g_factor, phantom
 from quell.simulate.corruption import tap
@@ -92,6 +93,26 @@ def test_the_correlation_of_neighbours_is_found_again(head, law, correlation):
     # 15 000 voxels x 12 components give 0.003; signal left in them gives 0.01 to 0.02.
     assert noise.lag_one() == pytest.approx(correlation, abs=0.025)
     assert noise.covariance[LAGS] == 1
+
+
+def test_at_low_signal_the_correlation_is_that_of_the_stabilised_magnitude(head):
+    """A magnitude of many coils correlates less than its Gaussian parts, and methods need that."""
+    sigma = np.full(head.clean.mask.shape, 2 * SIGMA, np.float32)
+    law = {"law": "nc-chi", "n_coils": 4}
+    y = corrupt(head.clean.data, sigma, np.random.default_rng(3), correlation=AS_MEASURED, **law)
+    noise = learn(replace(head.clean, data=y), head.clean.mask, **law)
+    scale, few = Scale.of(sigma, *law.values()), head.clean.data[..., :8]
+    draws = [
+        scale.apply(corrupt(few, sigma, np.random.default_rng(s), correlation=AS_MEASURED, **law))
+        for s in range(8)
+    ]
+    error = np.stack(draws) - np.mean(draws, axis=0)
+    inside = ndimage.binary_erosion(head.clean.mask)
+    for axis, learned in enumerate(noise.lag_one()[:2]):
+        product = (error * np.roll(error, 1, axis=1 + axis))[:, inside].mean()
+        itself = product / (error**2)[:, inside].mean()
+        assert itself < AS_MEASURED[axis] - 0.02
+        assert learned == pytest.approx(itself, abs=0.015)
 
 
 def test_without_signal_the_whole_covariance_is_found_again(head):

@@ -119,6 +119,99 @@ def test_results_have_the_type_of_the_images_and_their_precision():
     torch.testing.assert_close(single.double(), schedule.diffuse(x0, t, eps), atol=1e-6, rtol=1e-6)
 
 
+@each_schedule
+@pytest.mark.parametrize(("t", "s"), [(3, 1), (11, 1), (61, 51), (301, 291), (700, 299), (1000, 1)])
+def test_a_jump_is_bayes_rule_for_two_gaussians(schedule, t, s):
+    x0, x_t = images(2, 11), images(2, 12)
+    kept = (1 - schedule.betas[s + 1 : t + 1]).prod()  # of x_s, as its share of the variance
+    before = (1 - schedule.betas[1 : s + 1]).prod()
+    # prior x_s ~ N(√ᾱ_s x0, 1-ᾱ_s); likelihood x_t ~ N(√kept x_s, 1-kept)
+    precision = 1 / (1 - before) + kept / (1 - kept)
+    expected = (before.sqrt() * x0 / (1 - before) + kept.sqrt() * x_t / (1 - kept)) / precision
+    mean, variance = schedule.posterior(x_t, x0, torch.tensor([t, t]), torch.tensor([s, s]))
+    torch.testing.assert_close(mean, expected, atol=1e-11, rtol=1e-11)
+    assert variance.flatten().tolist() == pytest.approx([1 / precision.item()] * 2, rel=1e-10)
+
+
+@each_schedule
+@pytest.mark.parametrize(("t", "u", "s"), [(3, 2, 1), (300, 299, 10), (1000, 400, 300), (9, 5, 0)])
+def test_two_jumps_add_up_to_one(schedule, t, u, s):
+    x0, x_t = images(1, 13), images(1, 14)
+    t, u, s = (torch.tensor([step]) for step in (t, u, s))
+    middle, first = schedule.posterior(x_t, x0, t, u)
+    mean, second = schedule.posterior(middle, x0, u, s)
+    once_mean, once = schedule.posterior(x_t, x0, t, s)
+    of_x_u = schedule.posterior_weights(u, s)[1]
+    torch.testing.assert_close(mean, once_mean, atol=1e-12, rtol=1e-10)
+    torch.testing.assert_close(second + of_x_u**2 * first, once, atol=1e-15, rtol=1e-10)
+
+
+@each_schedule
+def test_a_jump_along_the_way_of_an_image_stays_on_it(schedule):
+    t, s = torch.tensor([1, 40, 300, 1000]), torch.tensor([0, 39, 20, 500])
+    of_x0, of_x_t = schedule.posterior_weights(t, s)
+    # without noise x_t = √ᾱ_t x0, and then x_s = √ᾱ_s x0
+    along = of_x0 + of_x_t * schedule.alpha_bar[t].sqrt()
+    torch.testing.assert_close(along, schedule.alpha_bar[s].sqrt(), atol=0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("jump", [1, 10, 100])
+def test_while_beta_is_constant_the_chain_is_a_running_mean(jump):
+    t = torch.arange(jump, 301)
+    of_x0, of_x_t = reverse_warmup().posterior_weights(t, t - jump)
+    t = t.double()
+    # the first order in beta t = 0.015 cancels; the second, (beta t)² / 24, is 1e-5
+    torch.testing.assert_close(of_x0, jump / t, atol=0, rtol=2e-5)
+    torch.testing.assert_close(of_x_t, (t - jump) / t, atol=0, rtol=2e-5)
+    torch.testing.assert_close(of_x0 + of_x_t, torch.ones_like(t), atol=2e-5, rtol=0)
+
+
+@each_schedule
+def test_the_weights_are_the_mean_and_one_step_back_is_meant_where_none_is_named(schedule):
+    x0, x_t, t = images(1, 15), images(1, 16), torch.tensor([250])
+    of_x0, of_x_t = schedule.posterior_weights(t)
+    mean, variance = schedule.posterior(x_t, x0, t)
+    torch.testing.assert_close(mean, of_x0 * x0 + of_x_t * x_t)
+    again = schedule.posterior(x_t, x0, t, t - 1)
+    assert torch.equal(mean, again[0])
+    assert torch.equal(variance, again[1])
+
+
+@each_schedule
+@pytest.mark.parametrize("t", [1, 7, 1000])
+def test_a_jump_to_the_image_returns_the_estimate_and_adds_nothing(schedule, t):
+    x0_hat = images(1, 17)
+    mean, variance = schedule.posterior(images(1, 18), x0_hat, torch.tensor([t]), torch.tensor([0]))
+    torch.testing.assert_close(mean, x0_hat, atol=1e-12, rtol=0)
+    assert (variance == 0).all()
+
+
+@each_schedule
+def test_sigma_is_the_noise_of_a_step(schedule):
+    t = torch.tensor([[0, 1], [300, 1000]])
+    torch.testing.assert_close(
+        schedule.sigma(t) ** 2 + schedule.alpha_bar[t], torch.ones(2, 2).to(F64)
+    )
+    assert schedule.sigma(t)[0, 0] == 0
+
+
+@pytest.mark.parametrize(("t", "s"), [(5, 5), (5, 6), (5, -1), (0, -1)])
+def test_a_jump_that_does_not_lead_back_is_refused(t, s):
+    schedule, x = reverse_warmup(T=10), images(1, 19)
+    with pytest.raises(ValueError, match="back"):
+        schedule.posterior(x, x, torch.tensor([t]), torch.tensor([s]))
+
+
+def test_volumes_are_diffused_as_slices_are():
+    schedule, t, s = reverse_warmup(), torch.tensor([300, 20]), torch.tensor([7, 3])
+    x0, eps = images(2, 20), images(2, 21)
+    deep = [schedule.diffuse(x0[..., None], t, eps[..., None])]
+    deep += schedule.posterior(eps[..., None], x0[..., None], t, s)
+    flat = [schedule.diffuse(x0, t, eps), *schedule.posterior(eps, x0, t, s)]
+    for a, b in zip(deep, flat, strict=True):
+        assert torch.equal(a[..., 0], b)
+
+
 @pytest.mark.parametrize("betas", [[], [0.0], [0.1, 0.2], [0.0, 0.0], [0.0, 1.0], [0.0, -0.1]])
 def test_betas_that_make_no_schedule_are_refused(betas):
     with pytest.raises(ValueError, match="beta"):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from quell.run import Run
-from quell.slices import draw, map_slices
+from quell.slices import Batch, draw, map_images, map_slices
 
 SHAPE = (20, 30, 4)
 
@@ -111,3 +111,137 @@ def test_no_gradients_are_kept_of_restored_slices():
     graphs = []
     map_slices(lambda y: graphs.append((y * weight).requires_grad) or y, coordinates(), Run())
     assert graphs == [False] * 4
+
+
+# ---- groups of volumes ---------------------------------------------------------------------------
+
+
+def many() -> np.ndarray:
+    """Six volumes that say which one they are, in which slice and where, (X, Y, Z, 6)."""
+    x, y, z = np.indices(SHAPE)
+    place = x * 100 + y + z * 10_000
+    return np.stack([place + v * 100_000 for v in range(6)], axis=-1).astype(np.float32)
+
+
+GROUPS = np.array([[3, 0, 1], [5, 2, 4]])
+
+
+def test_a_patch_shows_the_volumes_of_its_group_in_their_order():
+    batch = draw(many(), scattered(), 60, 8, generator(), GROUPS)
+    volumes = (batch.y // 100_000).long()
+    expected = torch.from_numpy(GROUPS)[batch.group][:, :, None, None].expand_as(volumes)
+    assert torch.equal(volumes, expected)
+    assert set(batch.group.tolist()) == {0, 1}
+
+
+def test_all_volumes_of_a_patch_show_the_same_place_and_its_slice_is_said():
+    batch = draw(many(), np.ones(SHAPE, bool), 60, 8, generator(), GROUPS)
+    place = batch.y % 100_000
+    assert torch.equal(place, place[:, :1].expand_as(place))
+    z = (place[:, 0] // 10_000).long()
+    assert torch.equal(z, batch.z[:, None, None].expand_as(z))
+    assert set(batch.z.tolist()) == {0, 1, 2, 3}
+
+
+def test_every_group_is_drawn_as_often_as_another():
+    groups = np.arange(6)[:, None]
+    batch = draw(many(), np.ones(SHAPE, bool), 1200, 1, generator(), groups)
+    shares = torch.bincount(batch.group, minlength=6) / 1200
+    torch.testing.assert_close(shares, torch.full((6,), 1 / 6), rtol=0, atol=0.045)  # 4 sd
+
+
+def test_without_groups_all_volumes_are_channels_and_the_group_is_the_first():
+    batch = draw(many(), scattered(), 5, 8, generator())
+    assert batch.y.shape[1] == 6
+    assert (batch.group == 0).all()
+
+
+def test_in_3d_a_patch_is_as_deep_as_wide_and_keeps_mask_and_order():
+    mask = scattered()
+    batch = draw(coordinates(), mask, 40, 3, generator(), np.array([[0, 1, 2]]), dimensions=3)
+    assert batch.y.shape == (40, 3, 3, 3, 3)
+    assert batch.mask.shape == (40, 3, 3, 3)
+    x, y, z = batch.y.long().numpy().transpose(1, 0, 2, 3, 4)
+    np.testing.assert_array_equal(batch.mask.numpy(), mask[x, y, z])
+    assert (np.diff(z, axis=3) == 1).all()  # never upside down
+    assert (
+        len(
+            {
+                (a, b)
+                for a, b in zip(
+                    np.diff(x, axis=1)[:, 0, 0, 0], np.diff(y, axis=2)[:, 0, 0, 0], strict=True
+                )
+            }
+        )
+        == 4
+    )
+    assert (batch.z == 0).all()
+
+
+def test_in_3d_a_thin_scan_is_taken_whole():
+    batch = draw(coordinates(), scattered(), 3, 8, generator(), dimensions=3)
+    assert batch.y.shape == (3, 3, 8, 8, 4)
+
+
+# ---- images of groups ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("n_at_once", [1, 3, 100])
+def test_images_that_nothing_changes_come_back_as_the_volumes(n_at_once, dimensions):
+    out = map_images(
+        lambda batch: batch.y[:, :1], many(), scattered(), GROUPS, Run(), n_at_once,
+        dimensions=dimensions,
+    )  # fmt: skip
+    np.testing.assert_array_equal(out, many()[..., GROUPS[:, 0]])
+    assert out.dtype == np.float32
+
+
+def test_an_image_knows_its_group_its_slice_and_its_mask():
+    seen = []
+
+    def look(batch: Batch) -> torch.Tensor:
+        for y, mask, g, z in zip(batch.y, batch.mask, batch.group, batch.z, strict=True):
+            np.testing.assert_array_equal(y.numpy(), np.moveaxis(many()[:, :, z, GROUPS[g]], -1, 0))
+            np.testing.assert_array_equal(mask.numpy(), scattered()[:, :, z])
+            seen.append((int(g), int(z)))
+        return batch.y[:, 1:2]
+
+    out = map_images(look, many(), scattered(), GROUPS, Run(), 3)
+    assert seen == [(g, z) for g in range(2) for z in range(4)]
+    np.testing.assert_array_equal(out, many()[..., GROUPS[:, 1]])
+
+
+def test_images_come_in_batches_and_volumes_one_at_a_time():
+    sizes = []
+
+    def count(batch: Batch) -> torch.Tensor:
+        sizes.append(tuple(batch.y.shape))
+        return batch.y[:, :1]
+
+    map_images(count, many(), scattered(), GROUPS, Run(), 3)
+    assert sizes == [(3, 3, 20, 30), (3, 3, 20, 30), (2, 3, 20, 30)]
+    sizes.clear()
+    map_images(count, many(), scattered(), GROUPS, Run(), 3, dimensions=3)
+    assert sizes == [(1, 3, 20, 30, 4)] * 2
+
+
+# ---- means in the mask ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 2)])
+def test_the_mean_and_the_rms_are_those_of_the_mask(shape):
+    mask = (torch.rand((3, *shape), generator=generator()) < 0.3).float()
+    y, x = (torch.randn((3, 2, *shape), generator=generator(seed)) for seed in (1, 2))
+    batch, inside = Batch(y, mask), mask.bool()
+    torch.testing.assert_close(batch.mean(x[:, :1]), x[:, 0][inside].mean())
+    rows = torch.tensor([2, 0])
+    expected = [(x[k, 0] - y[b, 0])[inside[b]].square().mean().sqrt() for k, b in enumerate(rows)]
+    torch.testing.assert_close(batch.rms(x[:2, :1], rows), torch.stack(expected))
+
+
+def test_without_a_voxel_in_the_mask_both_are_zero():
+    y = torch.ones(1, 1, 4, 4)
+    batch = Batch(y, torch.zeros(1, 4, 4))
+    assert batch.mean(y) == 0
+    assert batch.rms(2 * y, torch.tensor([0])) == 0

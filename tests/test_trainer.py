@@ -10,7 +10,7 @@ from quell import trainer
 from quell.run import Run
 from quell.series import InputError
 from quell.slices import Batch
-from quell.trainer import Training, orthogonalise, train
+from quell.trainer import Training, load_weights, orthogonalise, train
 
 STEPS = 12
 KERNEL = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
@@ -250,3 +250,77 @@ def test_in_bfloat16_only_the_network_is_rounded():
     value = loss_of_large_values(trainer.in_bfloat16(net), draw(rng), rng)
     assert value.dtype == torch.float32
     assert seen[0].abs().max() == 0  # in bfloat16 it would be about 4
+
+
+# ---- as the diffusion papers train ---------------------------------------------------------------
+
+
+def test_a_plain_training_is_adam_at_a_constant_rate_without_an_average():
+    net, again, run = Mixer(), Mixer(), Run(seed=3)
+    training = Training(STEPS, learning_rate=0.01, is_plain=True)
+    kept = train(net, draw, loss, training, run)
+    adam = torch.optim.Adam(again.parameters(), lr=0.01)
+    for step in range(STEPS):
+        rng = run.rng("train", step)
+        value = loss(again, draw(rng), rng)
+        adam.zero_grad()
+        value.backward()
+        adam.step()
+    for name, value in again.state_dict().items():
+        # weight decay of 0 is multiplied out in one of them
+        torch.testing.assert_close(kept[name], value, rtol=1e-5, atol=1e-7)
+    assert same(kept, net.state_dict())
+
+
+def test_a_plain_training_goes_on_as_if_it_had_not_been_stopped(tmp_path):
+    def plain(folder=None, draw=draw) -> dict[str, Tensor]:
+        training = Training(STEPS, is_plain=True)
+        return train(Mixer(), draw, loss, training, Run(seed=3, folder=folder))
+
+    stop = Stop(7)
+    with pytest.raises(KeyboardInterrupt):
+        plain(tmp_path, draw=lambda rng: stop() or draw(rng))
+    assert same(plain(tmp_path), plain())
+
+
+# ---- stages --------------------------------------------------------------------------------------
+
+
+def stage(name: str, run: Run, steps: int = STEPS) -> dict[str, Tensor]:
+    return train(Mixer(), draw, loss, Training(steps), run, name)
+
+
+def test_stages_draw_their_own_numbers_and_keep_their_own_losses():
+    run = Run(seed=3)
+    first, second = stage("I", run), stage("II", run)
+    assert not same(first, second)
+    assert same(first, stage("I", Run(seed=3)))
+    assert set(run.kept) == {"losses I", "losses II"}
+    assert not (run.kept["losses I"] == run.kept["losses II"]).all()
+
+
+def test_stages_have_checkpoints_of_their_own(tmp_path):
+    run = Run(seed=3, folder=tmp_path)
+    stage("stage I", run), stage("stage II", run)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["training-stage-I.pt", "training-stage-II.pt"]
+    assert same(stage("stage II", Run(seed=3, folder=tmp_path)), stage("stage II", Run(seed=3)))
+
+
+# ---- weights of a state --------------------------------------------------------------------------
+
+
+def test_the_weights_of_a_prefix_are_loaded_and_no_others():
+    state = {f"one.{name}": value + 1 for name, value in Mixer().state_dict().items()}
+    state |= {f"onemore.{name}": value + 2 for name, value in Mixer().state_dict().items()}
+    net = load_weights(Mixer(), state, "one.")
+    assert same(net.state_dict(), {n: value + 1 for n, value in Mixer().state_dict().items()})
+
+
+def test_a_missing_weight_or_one_too_many_is_an_error():
+    state = {f"F.{name}": value for name, value in Mixer().state_dict().items()}
+    with pytest.raises(RuntimeError, match="Unexpected"):
+        load_weights(Mixer(), state | {"F.extra": torch.zeros(1)}, "F.")
+    del state["F.kernel.bias"]
+    with pytest.raises(RuntimeError, match="Missing"):
+        load_weights(Mixer(), state, "F.")

@@ -83,7 +83,9 @@ class NoiseModel:
         grid = [fft.next_fast_len(n + lag) for n, lag in zip(self.sigma.shape, LAGS, strict=True)]
         root = np.sqrt(power_spectrum(self.covariance, grid))[..., : grid[2] // 2 + 1]
         white = rng.standard_normal(grid, dtype=np.float32)
-        z = fft.irfftn(fft.rfftn(white, workers=-1) * root.astype(np.float32), grid, workers=-1)
+        threads = torch.get_num_threads()
+        spectrum = fft.rfftn(white, workers=threads) * root.astype(np.float32)
+        z = fft.irfftn(spectrum, grid, workers=threads)
         return np.asarray(z[tuple(slice(n) for n in self.sigma.shape)] * self.sigma)
 
 
@@ -97,6 +99,19 @@ def draw(root: torch.Tensor, shape: tuple[int, ...], rng: torch.Generator) -> to
     white = torch.randn((*shape[:-2], *grid), generator=rng).to(root.device)
     z = torch.fft.irfft2(torch.fft.rfft2(white) * root, s=grid)
     return z[..., : shape[-2], : shape[-1]]
+
+
+def draw_like(x: torch.Tensor, root: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Fresh noise of the shape of x, (B, C, H, W) or (B, C, H, W, D), correlated in plane."""
+    shape = (*x.shape[:2], *x.shape[4:], *x.shape[2:4])
+    z = draw(root.to(x.device), shape, rng)
+    return z if x.ndim == 4 else z.movedim(2, -1)
+
+
+def shuffled(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """The pixels of every image in one random order, the same for all: white, same values."""
+    order = torch.randperm(x[0, 0].numel(), generator=rng).to(x.device)
+    return x.flatten(2)[..., order].reshape(x.shape)
 
 
 def power_spectrum(covariance: np.ndarray, grid: list[int]) -> np.ndarray:
@@ -179,15 +194,25 @@ def _with_given_map(
 # ---- the law -------------------------------------------------------------------------------
 
 
+def refuse_law(law: str, n_coils: float | None) -> None:
+    """Raise InputError (status 2) for a law, or a number of coils, that noise can't have."""
+    low, high = N_COILS_RANGE
+    if law not in ("auto", *LAWS):
+        known = ", ".join(("auto", *LAWS))
+        raise InputError(f"noise law {law!r} is not known; choose from {known}", 2)
+    if n_coils is None:
+        return
+    if not low <= n_coils <= high:  # NaN fails too
+        raise InputError(f"{n_coils:g} coils can't be; give a number from {low:g} to {high:g}", 2)
+    if law in ("gaussian", "rician") and n_coils != 1:
+        raise InputError(f"{law} noise has no number of coils; leave it out or say nc-chi", 2)
+
+
 def _law(
     series: Series, mask: np.ndarray, law: str, n_coils: float | None
 ) -> tuple[str, float, str]:
     """Distribution and N, and in words what the background added."""
-    low, high = N_COILS_RANGE
-    if law not in ("auto", *LAWS):
-        raise InputError(f"noise law {law!r} is not known; choose from auto, {', '.join(LAWS)}", 2)
-    if n_coils is not None and not low <= n_coils <= high:
-        raise InputError(f"{n_coils:g} coils are out of range; give {low:g} to {high:g}", 2)
+    refuse_law(law, n_coils)
     if law == "auto":
         is_signed = np.iscomplexobj(series.data) or bool(
             (series.data.min(axis=(0, 1, 2)) < 0).any()
@@ -302,15 +327,21 @@ def principal_components(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndar
 
     Y  (voxels, V)
     """
+    mean, C = mean_and_covariance(Y)
+    values, vectors = np.linalg.eigh(C)
+    vectors = vectors[:, ::-1]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(vectors))])
+    return mean, values[::-1].copy(), vectors * signs  # eigh leaves the signs open
+
+
+def mean_and_covariance(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (V,) and covariance (V, V) of the rows of Y (voxels, V)."""
     mean = Y.mean(axis=0, dtype=np.float64).astype(np.float32)
     C = np.zeros((Y.shape[1], Y.shape[1]))
     for rows in _chunks(len(Y)):
         centred = (Y[rows] - mean).astype(np.float64)
         C += centred.T @ centred
-    values, vectors = np.linalg.eigh(C / len(Y))
-    vectors = vectors[:, ::-1]
-    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(vectors))])
-    return mean, values[::-1].copy(), vectors * signs  # eigh leaves the signs open
+    return mean, C / len(Y)
 
 
 def _chunks(n: int, size: int = 65536) -> Iterator[slice]:
@@ -383,7 +414,7 @@ def _autocorrelation(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     power = np.zeros((grid[0], grid[1], grid[2] // 2 + 1))
     for image in images[-COMPONENTS_FOR_COVARIANCE:]:
         field[mask] = image
-        power += np.abs(fft.rfftn(field, grid, workers=-1)) ** 2
+        power += np.abs(fft.rfftn(field, grid, workers=torch.get_num_threads())) ** 2
     products = fft.irfftn(power, grid)
     pairs = fft.irfftn(np.abs(fft.rfftn(mask.astype(np.float64), grid)) ** 2, grid)
     lags = np.ix_(*(np.arange(-lag, lag + 1) for lag in LAGS))

@@ -10,21 +10,28 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, ClassVar
 
+import nibabel as nib
+import numpy as np
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from .methods import CanSample
 from .pipeline import (
     Options,
     Result,
     as_json,
     denoise,
     describe_noise,
+    distance_curve,
+    fingerprint_of_scan,
     methods_paragraph,
+    refuse_options,
     settings_of,
     sidecar,
     versions,
 )
 from .report import ReportFacts, write_report
-from .run import Voice, peak_memory_bytes
+from .run import Run, State, Voice, peak_memory_bytes
 from .series import InputError, Series, copy_gradients, load, load_map, replacing, stem, write_nifti
 from .series.scan import NIFTI_ENDINGS
 
@@ -46,16 +53,18 @@ class Files:
     bval: Path | None = None
     bvec: Path | None = None
     noise_in: Path | None = None
+    model_in: Path | None = None
     noise_out: Path | None = None
     residual_out: Path | None = None
+    spread_out: Path | None = None
     model_out: Path | None = None
     report: Path | None = None
 
-    ASKED: ClassVar = ("noise_out", "residual_out", "model_out", "report", "out")
+    ASKED: ClassVar = ("noise_out", "residual_out", "spread_out", "model_out", "report", "out")
 
     @property
     def read(self) -> list[Path]:
-        given = (self.scan, self.mask, self.bval, self.bvec, self.noise_in)
+        given = (self.scan, self.mask, self.bval, self.bvec, self.noise_in, self.model_in)
         return [path for path in given if path] + _all_beside(self.scan)
 
     @property
@@ -84,7 +93,14 @@ def report_beside(out: Path) -> Path:
     return _beside(out, "_report.html")
 
 
-def denoise_file(files: Files, options: Options, force: bool, command: str, voice: Voice) -> Result:
+def denoise_file(
+    files: Files,
+    options: Options,
+    force: bool,
+    command: str,
+    voice: Voice,
+    allow_mismatch: bool = False,
+) -> Result:
     """Denoise one scan from file to files.
 
     files    what to read and write
@@ -92,6 +108,7 @@ def denoise_file(files: Files, options: Options, force: bool, command: str, voic
     force    replace outputs that exist
     command  what reproduces this run, for the sidecar and the report
     voice    told how far it is
+    allow_mismatch  use a model that was learned from another scan
 
     Raises InputError, with nothing written, for what can't be read, used or written. Checkpoints
     lie in a hidden folder beside the output until the run is complete.
@@ -101,8 +118,15 @@ def denoise_file(files: Files, options: Options, force: bool, command: str, voic
     scan = load(files.scan, files.bval, files.bvec, files.mask)
     _refuse_full_disk(files, scan)
     noise_map = None if files.noise_in is None else load_map(files.noise_in, scan)
+    state = None
+    if files.model_in:
+        bundle = read_model(files.model_in)
+        options, state = options_of(bundle, options), bundle.state
+        _refuse_foreign(bundle, scan, allow_mismatch, voice)
     try:
-        result = denoise(scan, options, noise_map=noise_map, work=files.work, voice=voice)
+        result = denoise(
+            scan, options, noise_map=noise_map, state=state, work=files.work, voice=voice
+        )
         _write(files, result, scan, options, command)
     except KeyboardInterrupt:
         if not _remains(files.work):
@@ -129,7 +153,7 @@ def _remains(work: Path) -> bool:
 
 def _refuse_paths(files: Files, force: bool) -> None:
     """Raise InputError for outputs that can't or must not be written, before any work is done."""
-    for path in (files.out, files.noise_out, files.residual_out):
+    for path in (files.out, files.noise_out, files.residual_out, files.spread_out):
         _refuse_ending(path, NIFTI_ENDINGS)
     _refuse_ending(files.model_out, (".safetensors",))
     _refuse_ending(files.report, (".html", ".htm"))
@@ -175,7 +199,7 @@ def _refuse_place(path: Path) -> None:
 
 def _refuse_full_disk(files: Files, scan: Series) -> None:
     """Raise InputError when a disk can't hold the results, before hours are spent on them."""
-    series = [path for path in (files.out, files.residual_out) if path]
+    series = [path for path in (files.out, files.residual_out, files.spread_out) if path]
     for folder in {path.parent for path in series}:
         same_disk = [p for p in series if p.parent.stat().st_dev == folder.stat().st_dev]
         needed, free = len(same_disk) * scan.data.size * 4, shutil.disk_usage(folder).free
@@ -221,8 +245,15 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
         write_nifti(files.noise_out, result.noise_map, scan)
     if files.residual_out:
         write_nifti(files.residual_out, result.residual, scan)
+    if files.spread_out:
+        if result.spread is None:
+            raise InputError(
+                f"{result.method.name} drew no samples, so there is no spread to write; "
+                "use --method ddm2 --set samples=4 output=chain, or leave --spread-out away"
+            )
+        write_nifti(files.spread_out, result.spread, scan)
     if files.model_out:
-        write_model(files.model_out, result, options)
+        write_model(files.model_out, result, scan, options)
     if files.report:
         write_report(files.report, report_facts(result, scan, options, command))
     copy_gradients(scan, files.out)
@@ -232,13 +263,28 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
     write_nifti(files.out, result.denoised, scan)
 
 
-def write_model(path: Path, result: Result, options: Options) -> None:
-    """The learned state as safetensors; how it was made as its metadata."""
+@dataclass(frozen=True)
+class Bundle:
+    """A model as it lies on disk: what was learned, and how."""
+
+    path: Path
+    state: State
+    method: str
+    preset: str
+    settings: dict[str, Any]
+    scan: str  # fingerprint of the scan it was learned from
+    shape: tuple[int, ...]  # of that scan, (X, Y, Z, V)
+
+
+def write_model(path: Path, result: Result, scan: Series, options: Options) -> None:
+    """The learned state as safetensors; how it was made, and from which scan, as its metadata."""
     metadata = {
         "method": result.method.name,
         "settings": json.dumps(settings_of(result.method)),
         "preset": options.preset,
         "seed": str(options.seed),
+        "scan": fingerprint_of_scan(scan),
+        "shape": json.dumps(scan.data.shape),
         "noise": describe_noise(result.noise, result.mask),
         "versions": json.dumps(versions()),
         "licence": "the scan's own",
@@ -246,6 +292,76 @@ def write_model(path: Path, result: Result, options: Options) -> None:
     state = {name: value.contiguous() for name, value in result.state.items()}
     with replacing(path) as file:
         file.write(save(state, metadata))
+
+
+def read_model(path: Path) -> Bundle:
+    """A model that `write_model` wrote; InputError for anything else."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give a model that --model-out wrote")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        settings = json.loads(metadata["settings"])
+        shape = tuple(json.loads(metadata["shape"]))
+        return Bundle(
+            path, state, metadata["method"], metadata["preset"], settings, metadata["scan"], shape
+        )
+    except (SafetensorError, KeyError, ValueError, OSError):
+        raise InputError(
+            f"{path} is not a model of quell; give one that --model-out wrote"
+        ) from None
+
+
+def options_of(bundle: Bundle, options: Options) -> Options:
+    """The bundle's method and settings, with the person's --set on top."""
+    settings = {**bundle.settings, **options.settings}
+    return replace(options, method=bundle.method, preset=bundle.preset, settings=settings)
+
+
+def sample_file(
+    model: Path,
+    out: Path,
+    number: int,
+    settings: dict[str, Any],
+    seed: int,
+    device: str,
+    force: bool,
+    voice: Voice,
+) -> None:
+    """Images from noise alone by a model on disk: (X, Y, number, 1), 0 to 1, no place in space.
+
+    Raises InputError for a model that is none, or of a method that can't draw images.
+    """
+    _refuse_paths(Files(model, out), force)
+    bundle = read_model(model)
+    options = options_of(bundle, Options(settings=settings, seed=seed, device=device))
+    method, where = refuse_options(options)
+    if not isinstance(method, CanSample):
+        raise InputError(f"{method.name} draws no images; give a model of ddm2")
+    images = method.sample(bundle.state, bundle.shape[:2], number, Run(seed, where, voice=voice))
+    header = nib.Nifti1Header()
+    stack = ((images + 1) / 2)[..., None]
+    header.set_data_shape(stack.shape)
+    write_nifti(out, stack, Series(stack, np.eye(4), header))
+    voice.say(f"wrote {out}: {number} images; none is a measurement")
+
+
+def _refuse_foreign(bundle: Bundle, scan: Series, allow_mismatch: bool, voice: Voice) -> None:
+    """Raise InputError for a model of another scan, unless it is allowed."""
+    if bundle.scan == fingerprint_of_scan(scan):
+        return
+    if allow_mismatch and bundle.shape[2:] != scan.data.shape[2:]:
+        raise InputError(
+            f"{bundle.path} is of {bundle.shape[3]} volumes of {bundle.shape[2]} slices and "
+            f"{scan.path} has {scan.n_volumes} of {scan.data.shape[2]}; train anew"
+        )
+    if not allow_mismatch:
+        raise InputError(
+            f"{bundle.path} was learned from another scan than {scan.path}; "
+            "train anew, or say --allow-mismatch if the scans share protocol and volume order"
+        )
+    voice.say(f"warning: {bundle.path} was learned from another scan; look at the residual")
 
 
 def report_facts(result: Result, scan: Series, options: Options, command: str) -> ReportFacts:
@@ -265,6 +381,7 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
             "method": result.method.name,
             "preset": options.preset,
             "seed": options.seed,
+            "b=0 and lone volumes": _passed(result),
             "noise floor": "removed" if result.floor_removed else "kept",
             **settings_of(result.method),
         },
@@ -276,6 +393,10 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
             **versions(),
         },
         losses=[float(value) for value in result.losses],
+        distances=distance_curve(result.kept).tolist()
+        if "distance from input" in result.kept
+        else (),
+        warnings=_of_slices(result),
         findings=[finding.to_dict() for finding in result.findings],
         citations=(result.method.paper, *CITATIONS),
         methods_paragraph=methods_paragraph(result, options),
@@ -284,3 +405,23 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
         noise_edge=float(result.noise.eigenvalues[n_signal]) if n_signal > 0 else None,
         floor_corrected=result.floor_removed,
     )
+
+
+def _passed(result: Result) -> str:
+    volumes = result.kept.get("passed through")
+    if volumes is None or not len(volumes):
+        return "denoised"
+    return "passed unchanged: " + ", ".join(str(v) for v in volumes)
+
+
+def _of_slices(result: Result) -> list[str]:
+    """A sentence about slices whose result stands out from the other volumes'."""
+    slices = result.kept.get("flagged slices", ())
+    if not len(slices):
+        return []
+    first = ", ".join(f"volume {v} slice {z}" for v, z in slices[:12])
+    more = f" and {len(slices) - 12} more" if len(slices) > 12 else ""
+    return [
+        f"{len(slices)} slices moved further from, or stayed closer to, the input than the same "
+        f"slices of other volumes: {first}{more}. Look at them: motion, spikes or drop-out."
+    ]

@@ -21,9 +21,9 @@ import torch
 from .checks import Finding, check, refuse
 from .evaluate import ResidualStatistics, residual_statistics
 from .methods import DEFAULT, Method, make
-from .noise import NoiseModel, learn, remarks
+from .noise import NoiseModel, learn, refuse_law, remarks
 from .run import Run, Silent, State, Voice, choose_device, peak_memory_bytes, set_threads
-from .scaling import LAWS, N_COILS_RANGE, Scale
+from .scaling import Scale
 from .series import InputError, Series, mask_of
 from .series.scan import first_line
 
@@ -58,6 +58,7 @@ class Result:
     method: Method
     state: State
     losses: np.ndarray
+    kept: dict[str, np.ndarray]  # side products of the method: matched states, spread, ...
     seconds: dict[str, float]
     device: str
     floor_removed: bool
@@ -72,6 +73,14 @@ class Result:
         """(X, Y, Z, V) what was taken away."""
         return self.noisy - self.denoised
 
+    @property
+    def spread(self) -> np.ndarray | None:
+        """(X, Y, Z, V) standard deviation of the result over samples; None where none were drawn.
+
+        0 in volumes that passed unchanged. In magnitude data the stabiliser's slope is taken as 1.
+        """
+        return self.kept.get("spread")
+
 
 def denoise(
     scan: Series,
@@ -79,6 +88,7 @@ def denoise(
     *,
     noise_model: NoiseModel | None = None,
     noise_map: np.ndarray | None = None,
+    state: State | None = None,
     work: Path | None = None,
     voice: Voice | None = None,
     **choices: Any,
@@ -89,6 +99,7 @@ def denoise(
     options      what to do; `choices` are fields of Options, or settings of the method by name
     noise_model  obeyed instead of learning one
     noise_map    (X, Y, Z)  obeyed, scanner units; only the correlation is learned
+    state        what this method learned before, from `Result.state`; nothing is trained then
     work         folder for checkpoints; an interrupted run with the same choices goes on there
     voice        told how far it is
 
@@ -113,10 +124,13 @@ def denoise(
     own_noise = noise.in_units_of_sigma() if is_scaled else noise
     if work is not None:
         run.folder = work / fingerprint(scaled, method, own_noise, run)
-    with run.timed("training"):
-        state = method.fit([scaled], [own_noise], run)
+    if state is None:
+        with run.timed("training"):
+            state = method.fit([scaled], [own_noise], run)
     with run.timed("inference"):
         denoised = method.denoise(scaled, own_noise, state, run)
+    if (spread := run.kept.get("spread")) is not None and is_scaled:
+        run.kept["spread"] = spread * noise.sigma[..., None]
     del scaled
     if is_scaled:
         undo = scale.undo if options.remove_floor else scale.undo_keeping_floor
@@ -135,7 +149,8 @@ def denoise(
         statistics=statistics,
         method=method,
         state=state,
-        losses=run.kept.get("losses", np.zeros(0, dtype=np.float32)),
+        losses=_losses(run),
+        kept=run.kept,
         seconds=run.seconds,
         device=_device_in_words(device),
         floor_removed=is_scaled and noise.law != "gaussian" and options.remove_floor,
@@ -153,18 +168,9 @@ def _options(options: Options | None, choices: Mapping[str, Any]) -> Options:
 def refuse_options(options: Options) -> tuple[Method, torch.device]:
     """The method and the device that are meant; InputError (status 2) for what can't be meant."""
     method = make(options.method, options.preset, **options.settings)
-    law, coils = options.noise_law, options.coils
-    if law not in ("auto", *LAWS):
-        known = ", ".join(("auto", *LAWS))
-        raise InputError(f"noise law {law!r} is not known; choose from {known}", 2)
+    refuse_law(options.noise_law, options.coils)
     if options.threads is not None and options.threads < 1:
         raise InputError(f"{options.threads} threads can't work; give 1 or more", 2)
-    if coils is not None:
-        low, high = N_COILS_RANGE
-        if law not in ("auto", "nc-chi"):
-            raise InputError(f"{law} noise has no number of coils; leave it out or say nc-chi", 2)
-        if not low <= coils <= high:  # NaN fails too
-            raise InputError(f"{coils:g} coils can't be; give a number from {low:g} to {high:g}", 2)
     try:
         return method, choose_device(options.device)
     except (ValueError, RuntimeError) as error:
@@ -223,6 +229,20 @@ def _restore_untouched(denoised: np.ndarray, scan: Series, apply_mask: bool) -> 
     denoised[empty] = 0
 
 
+def _losses(run: Run) -> np.ndarray:
+    """Of the last network that was trained."""
+    names = [name for name in run.kept if name.startswith("losses")]
+    return run.kept[names[-1]] if names else np.zeros(0, dtype=np.float32)
+
+
+def fingerprint_of_scan(scan: Series) -> str:
+    """Twelve letters that change with the scan's values or its b-values."""
+    crc = 0
+    for array in (*scan.data, *(() if scan.bvals is None else (scan.bvals,))):
+        crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
+    return sha256(f"{crc}/{scan.data.shape}".encode()).hexdigest()[:12]
+
+
 def fingerprint(scan: Series, method: Method, noise: NoiseModel, run: Run) -> str:
     """Twelve letters that change with the scan, the noise, the method's settings or the seed."""
     crc = 0
@@ -263,6 +283,7 @@ def sidecar(result: Result, scan: Series, options: Options, command: str) -> dic
             "Seed": options.seed,
             "Command": command,
             "NoiseFloorRemoved": result.floor_removed,
+            **side_products(result),
             "Noise": {
                 "Law": result.noise.law,
                 "Coils": result.noise.n_coils,
@@ -280,6 +301,33 @@ def sidecar(result: Result, scan: Series, options: Options, command: str) -> dic
             "Date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         },
     }
+
+
+def side_products(result: Result) -> dict[str, Any]:
+    """What a method kept beside its result, short enough to read."""
+    kept, said = result.kept, {}
+    if "passed through" in kept:
+        said["VolumesPassedUnchanged"] = kept["passed through"].tolist()
+    if "flagged slices" in kept:
+        said["FlaggedSlices"] = kept["flagged slices"].tolist()
+    for name, key in (("matched states", "MatchedStates"), ("stopping steps", "StepsTaken")):
+        if name in kept:
+            low, middle, high = np.percentile(kept[name], [0, 50, 100])
+            said[key] = {"Least": int(low), "Median": int(middle), "Most": int(high)}
+    if "distance from input" in kept:
+        said["DistanceFromInput"] = [round(float(d), 5) for d in distance_curve(kept)]
+    return said
+
+
+def distance_curve(kept: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Median over slices of the distance from the input, after every step of the chain.
+
+    Slices that ended before a step count with where they ended.
+    """
+    far = kept["distance from input"].reshape(-1, kept["distance from input"].shape[-1]).copy()
+    for k in range(1, far.shape[1]):
+        far[:, k] = np.where(np.isnan(far[:, k]), far[:, k - 1], far[:, k])
+    return np.asarray(np.nanmedian(far, axis=0))
 
 
 def versions() -> dict[str, str]:

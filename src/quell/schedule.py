@@ -52,31 +52,58 @@ class Schedule:
         b = at(1 - self.alpha_bar, t, x0)  # subtracted in float64: 5e-5 at t = 1
         return a.sqrt() * x0 + b.sqrt() * eps  # Ho 2020, Eq. 4
 
-    def posterior(self, x_t: Tensor, x0_hat: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (B, C, H, W) and variance (B, 1, 1, 1) of the state before x_t, if x0_hat is true.
+    def posterior(
+        self, x_t: Tensor, x0_hat: Tensor, t: Tensor, s: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean (B, C, H, W) and variance (B, 1, 1, 1) of the earlier state x_s, if x0_hat is true.
 
         x_t     (B, C, H, W)  scaled
         x0_hat  (B, C, H, W)  scaled
         t       (B,) int      step, 1…T; there is none before 0, ValueError
+        s       (B,) int      step to go to, 0…t-1; None: t-1
 
-        At t = 1 the mean is x0_hat and the variance 0.
+        At s = 0 the mean is x0_hat and the variance 0.
         """
+        of_x0, of_x_t = self.posterior_weights(t, s)
+        s = t - 1 if s is None else s
+        now, before = self.alpha_bar[t.cpu()], self.alpha_bar[s.cpu()]
+        variance = (1 - now / before) * (1 - before) / (1 - now)
+        mean = like(of_x0, x_t) * x0_hat + like(of_x_t, x_t) * x_t
+        return mean, like(variance, x_t)
+
+    def posterior_weights(self, t: Tensor, s: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Weights (B,) of x0 and of x_t in the mean of x_s; arguments as in `posterior`.
+
+        A jump t -> s is one step whose β is 1 - ᾱ_t / ᾱ_s. While β is constant and small the
+        weights are (t - s) / t and s / t: the chain is a running mean.
+        """
+        s = t - 1 if s is None else s
         if bool((t < 1).any()):
             raise ValueError("t = 0 is the image without noise: no step leads back from there.")
-        now, before, beta = self.alpha_bar[1:], self.alpha_bar[:-1], self.betas[1:]
+        if bool((s < 0).any() or (s >= t).any()):
+            raise ValueError("a step back from t must end at 0…t-1.")
+        now, before = self.alpha_bar[t.cpu()], self.alpha_bar[s.cpu()]
+        beta = 1 - now / before
         of_x0 = before.sqrt() * beta / (1 - now)  # Ho 2020, Eq. 7
-        of_x_t = (1 - beta).sqrt() * (1 - before) / (1 - now)
-        variance = beta * (1 - before) / (1 - now)
-        mean = at(of_x0, t - 1, x_t) * x0_hat + at(of_x_t, t - 1, x_t) * x_t
-        return mean, at(variance, t - 1, x_t)
+        of_x_t = (now / before).sqrt() * (1 - before) / (1 - now)
+        return of_x0, of_x_t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """√(1-ᾱ_t), the noise of step t; any shape."""
+        return (1 - self.alpha_bar[t.cpu()]).sqrt()
 
 
-def at(table: Tensor, i: Tensor, like: Tensor) -> Tensor:
-    """table[i] as (B, 1, 1, 1), or as many axes as `like` has, of its type and on its device."""
+def like(values: Tensor, x: Tensor) -> Tensor:
+    """(B,) as (B, 1, 1, 1), or as many axes as x has, of its type and on its device."""
+    return values.to(x).reshape(-1, *[1] * (x.ndim - 1))
+
+
+def at(table: Tensor, i: Tensor, x: Tensor) -> Tensor:
+    """table[i] as (B, 1, 1, 1), or as many axes as x has, of its type and on its device."""
     i = i.to(table.device)
     if bool((i < 0).any()):
         raise ValueError("a step below 0 would be read from the end of the schedule.")
-    return table[i].to(like).reshape(-1, *[1] * (like.ndim - 1))
+    return like(table[i], x)
 
 
 def linear(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> Schedule:

@@ -1,11 +1,12 @@
 """Slices: the only place where (X, Y, Z, V) becomes (B, C, H, W) and back.
 
-Idea    A slice of a series is one image whose channels are its volumes.
+Idea    A slice of a series is one image whose channels are its volumes, or some of them; in 3-D
+        a volume is one image.
 Differs nothing
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,47 +17,80 @@ from .run import Run
 
 @dataclass(frozen=True)
 class Batch:
-    """Some patches of some slices.
+    """Some patches of some slices; in 3-D, of some volumes (..., H, W, D).
 
-    y     (B, V, H, W)  noisy
-    mask  (B, H, W)     1 where the loss counts
+    y      (B, C, H, W)  noisy
+    mask   (B, H, W)     1 where the loss counts
+    group  (B,) int      which group of volumes the channels are; 0 where they are all of them
+    z      (B,) int      which slice; 0 in 3-D
     """
 
     y: Tensor
     mask: Tensor
+    group: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    z: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of values (B, 1, H, W) in the mask."""
+        return (values[:, 0] * self.mask).sum() / self.mask.sum().clamp(min=1)
+
+    def rms(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Root mean square difference between x (rows, 1, H, W) and y in each one's mask."""
+        rows = rows.to(x.device)
+        inside = self.mask[rows].flatten(1)
+        square = ((x - self.y[rows, :1])[:, 0] ** 2).flatten(1) * inside
+        return (square.sum(1) / inside.sum(1).clamp(min=1)).sqrt()
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.y.to(device), self.mask.to(device))
+        return Batch(self.y.to(device), self.mask.to(device), self.group, self.z)
 
 
-def draw(data: np.ndarray, mask: np.ndarray, n: int, size: int, rng: torch.Generator) -> Batch:
+def draw(
+    data: np.ndarray,
+    mask: np.ndarray,
+    n: int,
+    size: int,
+    rng: torch.Generator,
+    groups: np.ndarray | None = None,
+    dimensions: int = 2,
+) -> Batch:
     """n random patches, each holding a random voxel of the mask, randomly flipped.
 
-    data  (X, Y, Z, V)
-    mask  (X, Y, Z) bool
-    size  edge of a patch, voxels; slices smaller than that are taken whole
+    data        (X, Y, Z, V)
+    mask        (X, Y, Z) bool
+    size        edge of a patch, voxels; slices smaller than that are taken whole
+    groups      (G, C) int  volumes that belong together: a random one for each patch; None: all V
+    dimensions  2, or 3 for patches that are as deep as wide
 
-    Flips keep a noise correlation that is symmetric along x and along y, as measured ones are;
-    transposes would swap x and y, which differ, so there are none.
+    Flips along x and y keep a noise correlation that is symmetric along x and along y, as measured
+    ones are; transposes would swap x and y, which differ, so there are none.
     """
     inside = np.flatnonzero(mask)
-    extent = [min(size, data.shape[0]), min(size, data.shape[1])]
-    ys, masks = [], []
+    extent = [min(size, n_all) for n_all in data.shape[:dimensions]]
+    ys, masks, slices = [], [], []
     chosen = inside[torch.randint(len(inside), (n,), generator=rng).numpy()]
-    for place, offset in zip(chosen, torch.rand((n, 2), generator=rng).numpy(), strict=True):
-        *centre, z = np.unravel_index(place, mask.shape)
-        x0, y0 = (
-            int(np.clip(c - int(o * e), 0, n_all - e))
-            for c, o, e, n_all in zip(centre, offset, extent, data.shape, strict=False)
-        )
-        box = (slice(x0, x0 + extent[0]), slice(y0, y0 + extent[1]), z)
-        ys.append(np.moveaxis(data[box], -1, 0))
-        masks.append(mask[box])
+    offsets = torch.rand((n, dimensions), generator=rng).numpy()
+    group = torch.zeros(n, dtype=torch.long)
+    if groups is not None:
+        group = torch.randint(len(groups), (n,), generator=rng)
+    for place, offset, g in zip(chosen, offsets, group.tolist(), strict=True):
+        centre = np.unravel_index(place, mask.shape)
+        box: list[slice | int] = []
+        for c, o, e, n_all in zip(centre, offset, extent, data.shape, strict=False):
+            start = int(np.clip(c - int(o * e), 0, n_all - e))
+            box.append(slice(start, start + e))
+        if dimensions == 2:
+            box.append(int(centre[2]))
+        slices.append(int(centre[2]) if dimensions == 2 else 0)
+        patch = data[tuple(box)]
+        ys.append(np.moveaxis(patch if groups is None else patch[..., groups[g]], -1, 0))
+        masks.append(mask[tuple(box)])
     y, m = torch.from_numpy(np.stack(ys)), torch.from_numpy(np.stack(masks)).float()
-    for axis, is_flipped in zip((-2, -1), torch.rand((2, n), generator=rng) < 0.5, strict=True):
-        y = torch.where(is_flipped[:, None, None, None], y.flip(axis), y)
-        m = torch.where(is_flipped[:, None, None], m.flip(axis), m)
-    return Batch(y, m)
+    for axis, is_flipped in zip((2, 3), torch.rand((2, n), generator=rng) < 0.5, strict=True):
+        rows = is_flipped.reshape(-1, *[1] * dimensions)
+        y = torch.where(rows[:, None], y.flip(axis), y)
+        m = torch.where(rows, m.flip(axis - 1), m)
+    return Batch(y, m, group, torch.tensor(slices))
 
 
 @torch.no_grad()
@@ -74,4 +108,46 @@ def map_slices(restore: Callable[[Tensor], Tensor], data: np.ndarray, run: Run) 
         out[:, :, z] = restored
         run.voice.progress("denoising", z + 1, data.shape[2])
     assert out is not None  # a series has at least one slice
+    return out
+
+
+@torch.no_grad()
+def map_images(
+    restore: Callable[[Batch], Tensor],
+    data: np.ndarray,
+    mask: np.ndarray,
+    groups: np.ndarray,
+    run: Run,
+    n_at_once: int,
+    task: str = "denoising",
+    dimensions: int = 2,
+) -> np.ndarray:
+    """Every slice of every group of volumes through `restore`, (B, C, X, Y) -> (B, 1, X, Y).
+
+    data        (X, Y, Z, V)
+    mask        (X, Y, Z) bool, handed on
+    groups      (G, C) int  volumes that belong together
+    n_at_once   images in a batch
+    task        what it is called while it runs
+    dimensions  2, or 3: whole volumes, one at a time
+
+    Returns (X, Y, Z, G).
+    """
+    out = np.empty((*data.shape[:3], len(groups)), dtype=np.float32)
+    n_slices = data.shape[2] if dimensions == 2 else 1
+    items = [(g, z) for g in range(len(groups)) for z in range(n_slices)]
+    n_at_once = n_at_once if dimensions == 2 else 1
+    for start in range(0, len(items), n_at_once):
+        part = items[start : start + n_at_once]
+        boxes = [(slice(None), slice(None), z if dimensions == 2 else slice(None)) for _, z in part]
+        ys = [np.moveaxis(data[b][..., groups[g]], -1, 0) for b, (g, _) in zip(boxes, part)]  # noqa: B905
+        masks = [mask[box] for box in boxes]
+        group, z = (torch.tensor(column) for column in zip(*part, strict=True))
+        batch = Batch(
+            torch.from_numpy(np.stack(ys)), torch.from_numpy(np.stack(masks)).float(), group, z
+        )
+        restored = restore(batch.to(run.device))[:, 0].float().cpu().numpy()
+        for box, (g, _), image in zip(boxes, part, restored, strict=True):
+            out[(*box, g)] = image
+        run.voice.progress(task, min(start + n_at_once, len(items)), len(items))
     return out

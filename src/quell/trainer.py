@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from .run import Run, State, has_fast_bfloat16
 from .series import InputError
 from .slices import Batch
 
+N = TypeVar("N", bound=nn.Module)
 Network = Callable[..., Tensor]  # a module, or its forward pass in bfloat16
 
 CHECKPOINT_SECONDS = 60.0
@@ -39,6 +40,7 @@ class Training:
     muon_rate: float = 0.02  # of Muon: the spectral norm of a step
     weight_decay: float = 0.01
     average: float = 0.99  # decay of the running average of the weights (EMA)
+    is_plain: bool = False  # Adam at a constant rate, no average: as the diffusion papers train
 
 
 def train(
@@ -47,55 +49,66 @@ def train(
     loss: Callable[[Network, Batch, torch.Generator], Tensor],
     training: Training,
     run: Run,
+    stage: str = "",
 ) -> State:
     """Train a network; return the running average of its weights.
 
     net   trained in place, on the run's device
     draw  a batch from a generator
     loss  scalar of network, batch and generator
+    stage its name, where a method trains more than one network
 
     Resumes from the run's folder where an interrupted run left a checkpoint; a step depends on
     the seed and its number alone, so the result is the same to the byte on the same device.
     """
     net.to(run.device)
-    kernels = [p for p in net.parameters() if p.ndim > 2]
-    others = [p for p in net.parameters() if p.ndim <= 2]
+    task = f"training {stage}".strip()
+    kernels = [p for p in net.parameters() if p.ndim > 2 and not training.is_plain]
+    others = [p for p in net.parameters() if p.ndim <= 2 or training.is_plain]
     muon = Muon(kernels, weight_decay=training.weight_decay)
-    adam = torch.optim.AdamW(others, weight_decay=training.weight_decay, betas=(0.9, 0.99))
+    decay, memory = (0.0, 0.999) if training.is_plain else (training.weight_decay, 0.99)
+    adam = torch.optim.AdamW(others, weight_decay=decay, betas=(0.9, memory))
     average = {name: p.detach().clone() for name, p in net.state_dict().items()}
     losses: list[float] = []
-    checkpoint = Checkpoint(run.folder, net, [muon, adam], average, losses)
+    checkpoint = Checkpoint(run.folder, task, net, [muon, adam], average, losses)
     checkpoint.load()
     forward = in_bfloat16(net) if has_fast_bfloat16(run.device) else net
     start, first, is_whole = time.monotonic(), len(losses), True
     try:
         for step in range(first, training.steps):
-            rng = run.rng("train", step)
+            rng = run.rng(f"train{stage}", step)
             batch = draw(rng).to(run.device)
             value = loss(forward, batch, rng)
             net.zero_grad(set_to_none=True)
             value.backward()
-            pace = _pace(step, training.steps)
+            pace = 1.0 if training.is_plain else _pace(step, training.steps)
             is_whole = False  # half a step must not be kept: resumed, it would be taken twice
             muon.step_at(training.muon_rate * pace)
             for group in adam.param_groups:
                 group["lr"] = training.learning_rate * pace
             adam.step()
-            keep = min(training.average, (1 + step) / (10 + step))
+            keep = 0.0 if training.is_plain else min(training.average, (1 + step) / (10 + step))
             _move_average(average, net, keep)
             losses.append(value.item())
             is_whole = True
             checkpoint.save_if_due()
             left = (time.monotonic() - start) / (step + 1 - first) * (training.steps - step - 1)
             note = f"loss {sum(losses[-20:]) / len(losses[-20:]):.4f}, {left:.0f} s left"
-            run.voice.progress("training", step + 1, training.steps, note)
+            run.voice.progress(task, step + 1, training.steps, note)
     except KeyboardInterrupt:
         if is_whole:
             checkpoint.save()
         raise
     checkpoint.save()  # what follows may be interrupted, too
-    run.keep("losses", torch.tensor(losses).numpy())
+    run.keep(f"losses {stage}".strip(), torch.tensor(losses).numpy())
     return {name: value.cpu().contiguous() for name, value in average.items()}
+
+
+def load_weights(net: N, state: State, prefix: str) -> N:
+    """The network with its weights of a state; every one must be there."""
+    weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    net.load_state_dict(weights)
+    return net
 
 
 def in_bfloat16(net: nn.Module) -> Network:
@@ -170,12 +183,13 @@ class Checkpoint:
     def __init__(
         self,
         folder: Path | None,
+        task: str,
         net: nn.Module,
         optimisers: list[Muon | torch.optim.Optimizer],
         average: State,
         losses: list[float],
     ) -> None:
-        self.path = None if folder is None else folder / "training.pt"
+        self.path = None if folder is None else folder / f"{task.replace(' ', '-')}.pt"
         self.net, self.optimisers, self.average, self.losses = net, optimisers, average, losses
         self.saved = time.monotonic()
 

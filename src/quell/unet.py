@@ -1,32 +1,40 @@
 """U-Net: the one network of quell, 2-D and 3-D, any size in, the same size out.
 
-Paper   Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, arXiv:1505.04597; residual blocks with
+Papers  Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, arXiv:1505.04597; residual blocks with
         group normalisation as in Ho et al. 2020, arXiv:2006.11239; conditioning by FiLM,
-        Perez et al. 2018, arXiv:1709.07871.
+        Perez et al. 2018, arXiv:1709.07871. `PUBLISHED` is the network of Saharia et al. 2021,
+        arXiv:2104.07636 ("SR3"), which DDM² and Di-Fusion use.
 Here    One residual block a level on the way down and one on the way up, average pooling,
         nearest-neighbour upsampling. A vector of numbers (noise level, time) scales and shifts
         the channels of every block.
 Differs No attention. The last convolution starts at zero, so an untrained network returns zero:
-        methods add their own closed-form first guess.
+        methods add their own closed-form first guess. `PUBLISHED` has attention, learned
+        resampling and more blocks; the noise level only shifts, and nothing starts at zero.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-GROUPS = 8  # of the group normalisation
-
 
 @dataclass(frozen=True)
 class UNetSettings:
-    """Size of a U-Net; widths are multiples of 8."""
+    """Size of a U-Net; widths are multiples of `groups`."""
 
     channels: int = 48  # at full resolution
     multipliers: tuple[int, ...] = (1, 2, 2)  # channels of each level, in units of `channels`
     embedding: int = 64  # width of the embedded condition
     dimensions: int = 2  # 2: slices (B, C, H, W); 3: volumes (B, C, D, H, W)
+    groups: int = 8  # of the group normalisation
+    is_sr3: bool = False  # the layers of Saharia et al.: 2 blocks a level down, 3 up, attention
+    attention: tuple[int, ...] = ()  # levels with self-attention, beside the middle (SR3 only)
+
+
+# 24,325,761 parameters with two channels in and no condition, 24,472,161 with one and one
+PUBLISHED = UNetSettings(32, (1, 2, 4, 8, 8), embedding=32, groups=32, is_sr3=True, attention=(3,))
 
 
 class UNet(nn.Module):
@@ -34,51 +42,84 @@ class UNet(nn.Module):
 
     n_in         channels in
     n_out        channels out
-    n_condition  numbers the network is told beside the image, such as log sigma_t
+    n_condition  numbers the network is told beside the image, such as log sigma_t; 0: none
     """
 
     def __init__(self, n_in: int, n_out: int, n_condition: int, settings: UNetSettings) -> None:
         super().__init__()
-        conv, width = _conv(settings.dimensions), settings.embedding
-        widths = [settings.channels * m for m in settings.multipliers]
-        self.embed = nn.Sequential(
-            nn.Linear(n_condition, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
-        )
-        self.enter = conv(n_in, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(
-            Block(c_in, c_out, width, settings.dimensions)
-            for c_in, c_out in zip([widths[0], *widths], widths, strict=False)
-        )
-        self.up = nn.ModuleList(
-            Block(below + skip, skip, width, settings.dimensions)
-            for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
-        )
-        self.norm = nn.GroupNorm(GROUPS, widths[0])
-        self.leave = conv(widths[0], n_out, 3, padding=1)
-        for parameter in self.leave.parameters():
-            nn.init.zeros_(parameter)
+        self.embed = _embedding(n_condition, settings)
+        self.encoder, self.middle, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.keeps: list[bool] = []  # for each layer of the encoder: whether a skip starts there
+        (self._sr3_layers if settings.is_sr3 else self._lean_layers)(n_in, n_condition, settings)
+        width = settings.channels * settings.multipliers[0]
+        self.norm = nn.GroupNorm(settings.groups, width)
+        self.leave = _conv(settings.dimensions)(width, n_out, 3, padding=1)
+        if not settings.is_sr3:
+            for parameter in self.leave.parameters():
+                nn.init.zeros_(parameter)
         self.layout = torch.channels_last if settings.dimensions == 2 else torch.channels_last_3d
         self.to(memory_format=self.layout)  # type: ignore[call-overload]  # kernels like it best
-        self.dimensions = settings.dimensions
-        self.multiple = 2 ** (len(widths) - 1)  # sizes are padded to a multiple of this
+        # pooling drops odd rows, strided convolutions do not
+        self.multiple = 1 if settings.is_sr3 else 2 ** (len(settings.multipliers) - 1)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+    def _lean_layers(self, n_in: int, n_condition: int, settings: UNetSettings) -> None:
+        widths = [settings.channels * m for m in settings.multipliers]
+        self._down(Convolve(n_in, widths[0], settings.dimensions), keep=False)
+        for level, (before, width) in enumerate(zip([widths[0], *widths], widths, strict=False)):
+            if level > 0:
+                self._down(Pool(settings.dimensions), keep=False)
+            is_lowest = level == len(widths) - 1  # has no partner
+            self._down(Block(before, width, settings), keep=not is_lowest)
+        for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True):
+            self.decoder.extend([Enlarge(), Block(below + width, width, settings)])
+
+    def _sr3_layers(self, n_in: int, n_condition: int, settings: UNetSettings) -> None:
+        def block(before: int, after: int, has_attention: bool) -> Sr3Block:
+            return Sr3Block(before, after, n_condition > 0, has_attention, settings)
+
+        widths = [settings.channels * m for m in settings.multipliers]
+        self._down(Convolve(n_in, widths[0], settings.dimensions), keep=True)
+        width, skips = widths[0], [widths[0]]
+        for level, after in enumerate(widths):
+            for before in (width, after):
+                self._down(block(before, after, level in settings.attention), keep=True)
+                skips.append(after)
+            width = after
+            if level < len(widths) - 1:
+                self._down(Convolve(width, width, settings.dimensions, stride=2), keep=True)
+                skips.append(width)
+        self.middle.extend([block(width, width, True), block(width, width, False)])
+        for level, after in reversed(list(enumerate(widths))):
+            for _ in range(3):
+                self.decoder.append(block(width + skips.pop(), after, level in settings.attention))
+                width = after
+            if level > 0:
+                self.decoder.extend([Enlarge(), Convolve(width, width, settings.dimensions)])
+
+    def _down(self, layer: nn.Module, keep: bool) -> None:
+        self.encoder.append(layer)
+        self.keeps.append(keep)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """x (B, n_in, ...), condition (B, n_condition) -> (B, n_out, ...)."""
         size = x.shape[2:]
         x = _pad_to_multiple(x, self.multiple)
         x = x.contiguous(memory_format=self.layout)
-        e = self.embed(condition)
-        x = self.enter(x)
+        e = None if condition is None else self.embed(condition)
         skips = []
-        for i, block in enumerate(self.down):
-            if i > 0:
-                x = F.avg_pool2d(x, 2) if self.dimensions == 2 else F.avg_pool3d(x, 2)
-            x = block(x, e)
-            skips.append(x)
-        skips.pop()  # the lowest level has no partner
-        for block in self.up:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-            x = block(torch.cat([x, skips.pop()], dim=1), e)
+        for layer, is_kept in zip(self.encoder, self.keeps, strict=True):
+            x = layer(x, e)
+            if is_kept:
+                skips.append(x)
+        for layer in self.middle:
+            x = layer(x, e)
+        for layer in self.decoder:
+            if isinstance(layer, Block | Sr3Block):
+                skip = skips.pop()
+                if x.shape[2:] != skip.shape[2:]:  # odd sizes: 53 -> 27 -> 54
+                    x = F.interpolate(x, size=skip.shape[2:], mode="nearest")
+                x = torch.cat([x, skip], dim=1)
+            x = layer(x, e)
         x = self.leave(F.silu(self.norm(x)))
         for axis, n in enumerate(size, start=2):
             x = x.narrow(axis, 0, n)
@@ -88,23 +129,124 @@ class UNet(nn.Module):
 class Block(nn.Module):
     """Residual block: two convolutions, the condition scales and shifts between them."""
 
-    def __init__(self, n_in: int, n_out: int, n_embedding: int, dimensions: int) -> None:
+    def __init__(self, n_in: int, n_out: int, settings: UNetSettings) -> None:
         super().__init__()
-        conv = _conv(dimensions)
-        self.norm = nn.GroupNorm(GROUPS, n_in)
+        conv = _conv(settings.dimensions)
+        self.norm = nn.GroupNorm(settings.groups, n_in)
         self.first = conv(n_in, n_out, 3, padding=1)
-        self.film = nn.Linear(n_embedding, 2 * n_out)
+        self.film = nn.Linear(settings.embedding, 2 * n_out)
         self.second = conv(n_out, n_out, 3, padding=1)
         self.skip = conv(n_in, n_out, 1) if n_in != n_out else nn.Identity()
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
         nn.init.zeros_(self.second.weight)  # every block starts as its skip connection
 
-    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+    def forward(self, x: Tensor, e: Tensor | None) -> Tensor:
         h = self.first(F.silu(self.norm(x)))
-        scale, shift = self.film(e).reshape(len(e), -1, *[1] * (x.ndim - 2)).chunk(2, dim=1)
-        h = h * (1 + scale) + shift
+        if e is not None:
+            scale, shift = self.film(e).reshape(len(e), -1, *[1] * (x.ndim - 2)).chunk(2, dim=1)
+            h = h * (1 + scale) + shift
         return self.skip(x) + self.second(F.silu(h))
+
+
+class Sr3Block(nn.Module):
+    """Residual block of SR3: a norm before each convolution, the noise level shifts between them.
+
+    Self-attention over the pixels may follow.
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        has_condition: bool,
+        has_attention: bool,
+        settings: UNetSettings,
+    ) -> None:
+        super().__init__()
+        conv = _conv(settings.dimensions)
+        self.norms = nn.ModuleList(nn.GroupNorm(settings.groups, n) for n in (n_in, n_out))
+        self.convs = nn.ModuleList(conv(n, n_out, 3, padding=1) for n in (n_in, n_out))
+        self.shift = nn.Linear(settings.embedding, n_out) if has_condition else None
+        self.skip = conv(n_in, n_out, 1) if n_in != n_out else nn.Identity()
+        self.attention = Attention(n_out, settings) if has_attention else nn.Identity()
+
+    def forward(self, x: Tensor, e: Tensor | None) -> Tensor:
+        h = self.convs[0](F.silu(self.norms[0](x)))
+        if self.shift is not None and e is not None:
+            h = h + self.shift(e).reshape(len(e), -1, *[1] * (x.ndim - 2))
+        h = self.convs[1](F.silu(self.norms[1](h)))
+        result: Tensor = self.attention(self.skip(x) + h)
+        return result
+
+
+class Attention(nn.Module):
+    """Self-attention with one head over all pixels, added to its input."""
+
+    def __init__(self, channels: int, settings: UNetSettings) -> None:
+        super().__init__()
+        conv = _conv(settings.dimensions)
+        self.norm = nn.GroupNorm(settings.groups, channels)
+        self.qkv = conv(channels, 3 * channels, 1, bias=False)
+        self.leave = conv(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)
+        seen = F.scaled_dot_product_attention(q, k, v)  # scale 1/√C
+        result: Tensor = x + self.leave(seen.transpose(1, 2).reshape(x.shape))
+        return result
+
+
+class Convolve(nn.Module):
+    """A 3 x 3 convolution."""
+
+    def __init__(self, n_in: int, n_out: int, dimensions: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = _conv(dimensions)(n_in, n_out, 3, stride=stride, padding=1)
+
+    def forward(self, x: Tensor, e: Tensor | None) -> Tensor:
+        result: Tensor = self.conv(x)
+        return result
+
+
+class Pool(nn.Module):
+    """Half the resolution: the mean of 2 x 2 pixels."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.pool = F.avg_pool2d if dimensions == 2 else F.avg_pool3d
+
+    def forward(self, x: Tensor, e: Tensor | None) -> Tensor:
+        return self.pool(x, 2)
+
+
+class Enlarge(nn.Module):
+    """Twice the resolution: every pixel repeated."""
+
+    def forward(self, x: Tensor, e: Tensor | None) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+class Sinusoids(nn.Module):
+    """sin and cos of a number in 16 octaves: (B, 1) -> (B, 32)."""
+
+    def forward(self, s: Tensor) -> Tensor:
+        angle = s * torch.exp(-math.log(1e4) / 16 * torch.arange(16, device=s.device))
+        return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def _embedding(n_condition: int, settings: UNetSettings) -> nn.Module:
+    """What turns the condition into what the blocks are given."""
+    width = settings.embedding
+    if n_condition == 0:
+        return nn.Identity()
+    if settings.is_sr3:
+        return nn.Sequential(
+            Sinusoids(), nn.Linear(32, 4 * width), nn.SiLU(), nn.Linear(4 * width, width)
+        )
+    return nn.Sequential(
+        nn.Linear(n_condition, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+    )
 
 
 def _conv(dimensions: int) -> type[nn.Conv2d] | type[nn.Conv3d]:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,6 +28,7 @@ from .options import (
     Preset,
     Scan,
     option,
+    read_settings,
 )
 
 
@@ -40,6 +41,9 @@ def denoise(
     noise_out: Annotated[Path | None, option(OUTPUTS, "write the noise map here", **FILE)] = None,
     residual_out: Annotated[
         Path | None, option(OUTPUTS, "write what was removed here", **FILE)
+    ] = None,
+    spread_out: Annotated[
+        Path | None, option(OUTPUTS, "write the spread over samples here", **FILE)
     ] = None,
     model_out: Annotated[
         Path | None, option(OUTPUTS, "write the model here, .safetensors", **FILE)
@@ -56,6 +60,19 @@ def denoise(
         list[str] | None,
         option(METHOD, "one setting, such as steps=300; repeatable", "--set", metavar="NAME=VALUE"),
     ] = None,
+    stop: Annotated[
+        float | None,
+        option(
+            METHOD, "difusion: how far from the input to go; larger is smoother", metavar="SIGMA"
+        ),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        option(METHOD, "use what --model-out wrote: its method, no training", **FILE),
+    ] = None,
+    allow_mismatch: Annotated[
+        bool, option(METHOD, "let --model be of another scan", "--allow-mismatch")
+    ] = False,
     noise_in: Annotated[
         Path | None, option(NOISE, "noise map to obey, 3-D NIfTI; default: learned", **FILE)
     ] = None,
@@ -81,7 +98,7 @@ def denoise(
     options = Options(
         method=method,
         preset=preset,
-        settings=_settings(setting or []),
+        settings=read_settings(setting or []) | ({} if stop is None else {"stop": stop}),
         seed=seed,
         device=device,
         threads=threads,
@@ -91,7 +108,8 @@ def denoise(
         apply_mask=apply_mask,
         strict=strict,
     )
-    refuse_options(options)
+    if model is None:  # else its method decides which settings there are
+        refuse_options(options)
     if report and no_report:
         raise InputError("--report and --no-report exclude each other; give one of them", 2)
     written = Files(
@@ -103,30 +121,11 @@ def denoise(
         noise_in=noise_in,
         noise_out=noise_out,
         residual_out=residual_out,
+        spread_out=spread_out,
+        model_in=model,
         model_out=model_out,
         report=None if no_report else report or outputs.report_beside(out),
     )
     command = shlex.join(["quell", *sys.argv[1:]])
     with speaking(quiet) as voice:
-        outputs.denoise_file(written, options, force, command, voice)
-
-
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    """ "steps=300" -> {"steps": 300}; numbers and comma-separated numbers are read as such."""
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"--set {pair} has no '='; write it as --set steps=300", 2)
-        values = [_number_or_text(word) for word in text.split(",")]
-        settings[name.strip()] = values[0] if len(values) == 1 else tuple(values)
-    return settings
-
-
-def _number_or_text(word: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            pass
-    return word.strip()
+        outputs.denoise_file(written, options, force, command, voice, allow_mismatch)

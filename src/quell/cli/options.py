@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..series import InputError
+
 
 def option(group: str, says: str, *names: str, **more: Any) -> Any:
     """An option in a group of the help."""
@@ -26,3 +28,24 @@ Coils = Annotated[
 ]
 Preset = Annotated[str, option(METHOD, "fast, default or best", metavar="NAME")]
 IsQuiet = Annotated[bool, option(RUN, "print errors only", "--quiet", "-q")]
+
+
+def read_settings(pairs: list[str]) -> dict[str, Any]:
+    """ "steps=300" -> {"steps": 300}; numbers and comma-separated numbers are read as such."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set {pair} has no '='; write it as --set steps=300", 2)
+        values = [_number_or_text(word) for word in text.split(",")]
+        settings[name.strip()] = values[0] if len(values) == 1 else tuple(values)
+    return settings
+
+
+def _number_or_text(word: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            pass
+    return word.strip()

@@ -8,14 +8,26 @@ test file; `tests/test_methods_contract.py` covers it from that day on.
 import math
 from dataclasses import fields
 from numbers import Integral, Real
-from typing import Any, ClassVar, Protocol, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Protocol,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import numpy as np
 
 from ..noise import NoiseModel
 from ..run import Run, State
 from ..series import InputError, Series
+from .ddm2 import Ddm2
+from .difusion import DiFusion
 from .joint import Joint
+from .noise2noise import Noise2Noise
 from .patch2self import Patch2Self
 
 
@@ -26,8 +38,11 @@ class Method(Protocol):
     paper: ClassVar[str]
     needs: ClassVar[str]  # in words
     summary: ClassVar[str]  # in words
-    units: ClassVar[str]  # what it is given: "sigma" (noise 1 everywhere) or "scanner"
     presets: ClassVar[dict[str, dict[str, Any]]]
+
+    @property
+    def units(self) -> str:
+        """What it is given: "sigma" (noise 1 everywhere) or "scanner"."""
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """Learn from noisy scans alone; tensors only."""
@@ -36,9 +51,20 @@ class Method(Protocol):
         """(X, Y, Z, V) in the units it got."""
 
 
+@runtime_checkable
+class CanSample(Protocol):
+    """A method that draws images from noise alone."""
+
+    def sample(self, state: State, shape: tuple[int, ...], n: int, run: Run) -> np.ndarray:
+        """n images (X, Y, n) in [-1, 1]."""
+
+
 METHODS: dict[str, type[Method]] = {
     "joint": Joint,
     "patch2self": Patch2Self,
+    "ddm2": Ddm2,
+    "difusion": DiFusion,
+    "noise2noise": Noise2Noise,
 }
 
 DEFAULT = "joint"

@@ -30,7 +30,7 @@ from ..noise import NoiseModel, principal_components
 from ..run import Run, State
 from ..series import InputError, Series
 from ..slices import Batch, draw, map_slices
-from ..trainer import Network, Training, train
+from ..trainer import Network, Training, load_weights, train
 from ..unet import UNet, UNetSettings
 
 NOISES = ("measured", "white")  # what the added noise may be like
@@ -90,7 +90,7 @@ class Joint:
         net = self.network(run.rng("network"))
         weights = train(
             net,
-            lambda rng: draw(scan.data, _mask(scan), self.patches, self.patch, rng),
+            lambda rng: draw(scan.data, scan.where, self.patches, self.patch, rng),
             lambda net, batch, rng: self.loss(net, batch, space, filter_, rng),
             Training(self.steps),
             run,
@@ -100,14 +100,13 @@ class Joint:
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
         """One pass of every slice at tau = 0; (X, Y, Z, V)."""
         net = self.network(run.rng("network")).to(run.device)
-        weights = {k.removeprefix("network."): v for k, v in state.items() if "network." in k}
-        net.load_state_dict(weights)
+        load_weights(net, state, "network.")
         space = Components(state, self.guides)
         return map_slices(lambda y: self.restore(net, y, space), scan.data, run)
 
     def rotation(self, scan: Series) -> State:
         """The components that hold signal: mean (V,), rotation (V, K), signal variance (K,)."""
-        mean, values, vectors = principal_components(scan.data[_mask(scan)])
+        mean, values, vectors = principal_components(scan.data[scan.where])
         ev = values - 1.0
         K = max(1, int((ev > self.least_signal).sum()))
         return {
@@ -204,7 +203,3 @@ def estimate(
     F = net(image, torch.stack([s2.log() / 2, ev.log() / 2], dim=1))[:, 0]
     w, c = ev / (ev + s2), (ev * s2 / (ev + s2)).sqrt()
     return w[:, None, None] * x_t[i, k] + c[:, None, None] * F
-
-
-def _mask(scan: Series) -> np.ndarray:
-    return np.ones(scan.data.shape[:3], dtype=bool) if scan.mask is None else scan.mask

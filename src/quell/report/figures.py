@@ -196,6 +196,15 @@ def loss_chart(losses: Sequence[float], theme: Theme) -> bytes:
     return _png(figure)
 
 
+def distance_chart(distances: Sequence[float], theme: Theme) -> bytes:
+    """Distance of the estimate from the input along a chain: stopping later is smoother."""
+    figure, axes = _chart(theme, 2.6)
+    axes.plot(range(1, len(distances) + 1), distances, color=theme.after, lw=1.8, marker="o", ms=3)
+    axes.set_xlabel("step of the chain")
+    axes.set_ylabel("rms from the input")
+    return _png(figure)
+
+
 def autocorrelation_chart(measured: np.ndarray, expected: np.ndarray, theme: Theme) -> bytes:
     """Autocorrelation at one voxel along x, y, z: the residual's beside the noise model's.
 

@@ -49,6 +49,7 @@ class ReportFacts:
     settings: Mapping[str, Any]  # method, preset, seed, and every field of the method
     run: Mapping[str, Any]  # seconds per stage, peak memory, device, versions; may be nested
     losses: Sequence[float] = ()
+    distances: Sequence[float] = ()  # from the input, after every step of a chain
     findings: Sequence[Mapping[str, str]] = ()  # of the checks: code, level, sentence, advice
     warnings: Sequence[str] = ()  # said during the run
     citations: Sequence[str] = ()  # the method's paper, the noise model's
@@ -195,6 +196,8 @@ def _charts(facts: ReportFacts) -> dict[str, dict[str, str]]:
     losses = np.asarray(facts.losses, dtype=float)
     if np.isfinite(losses).any():
         drawings["loss"] = lambda theme: figures.loss_chart(facts.losses, theme)
+    if len(facts.distances) > 1:
+        drawings["distance"] = lambda theme: figures.distance_chart(facts.distances, theme)
     if facts.eigenvalues is not None and len(facts.eigenvalues):
         values = facts.eigenvalues
         drawings["spectrum"] = lambda t: figures.spectrum_chart(values, facts.noise_edge, t)

@@ -8,6 +8,7 @@ Differs Output is always float32 with slope 1, whatever the input's type: an int
 """
 
 from .brain import brain_mask, mask_of
+from .neighbours import NEIGHBOURS, prior_volumes, shells
 from .reading import load, load_map
 from .scan import B0_MAX, InputError, Series, stem
 from .writing import copy_gradients, replacing, write_nifti
@@ -16,9 +17,12 @@ __all__ = [
     "B0_MAX",
     "InputError",
     "Series",
+    "NEIGHBOURS",
     "load",
     "load_map",
     "mask_of",
+    "prior_volumes",
+    "shells",
     "brain_mask",
     "write_nifti",
     "copy_gradients",

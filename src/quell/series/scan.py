@@ -51,6 +51,11 @@ class Series:
         return np.asarray(self.bvals <= B0_MAX)
 
     @property
+    def where(self) -> np.ndarray:
+        """(X, Y, Z) bool, the mask; everywhere when there is none."""
+        return np.ones(self.data.shape[:3], dtype=bool) if self.mask is None else self.mask
+
+    @property
     def voxel_mm(self) -> tuple[float, float, float]:
         """Edge lengths of a voxel, mm."""
         x, y, z = nib.affines.voxel_sizes(self.affine)

@@ -1,0 +1,38 @@
+"""quell sample: images from noise alone, by what a diffusion model learned of a scan."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import outputs
+from ..voice import speaking
+from .options import METHOD, OUTPUTS, RUN, IsQuiet, option, read_settings
+
+
+def sample(
+    model: Annotated[
+        Path, typer.Argument(help="what --model-out of a diffusion method wrote", metavar="MODEL")
+    ],
+    out: Annotated[Path, typer.Argument(help="where to write, .nii or .nii.gz", metavar="OUT")],
+    number: Annotated[
+        int, option(METHOD, "how many images", "--number", "-n", min=1, metavar="N")
+    ] = 4,
+    setting: Annotated[
+        list[str] | None,
+        option(METHOD, "one setting, such as chain=50; repeatable", "--set", metavar="NAME=VALUE"),
+    ] = None,
+    force: Annotated[bool, option(OUTPUTS, "replace an output that exists", "--force")] = False,
+    seed: Annotated[int, option(RUN, "every random number follows from it", metavar="N")] = 0,
+    device: Annotated[str, option(RUN, "auto, cpu, cuda, cuda:N or mps", metavar="NAME")] = "auto",
+    quiet: IsQuiet = False,
+) -> None:
+    """Draw images from a diffusion model, starting from noise alone.
+
+    They show what the model believes slices look like, and what it may invent; none of them is a
+    measurement. Train with --method ddm2 --set levels=0: only then has it learned the whole chain.
+    """
+    with speaking(quiet) as voice:
+        outputs.sample_file(
+            model, out, number, read_settings(setting or []), seed, device, force, voice
+        )

@@ -1,0 +1,236 @@
+"""Di-Fusion: the late steps of a diffusion chain whose two ends are two volumes of the scan.
+
+Paper   Wu, Kong, Jiang, Zhou, "Self-supervised diffusion MRI denoising via iterative and stable
+        refinement", ICLR 2025, arXiv:2501.13514.
+Idea    x, the volume to denoise, and x', another one, hold the same anatomy and independent noise.
+        Fusion lets x' turn into x along a chain; a network F learns to say x at every step. Only
+        the late, nearly noise-free steps are learned; sampling adds no noise and may stop early.
+Here    x' is what the volumes of nearest direction in the shell say of x together, by least
+        squares. The chain's answer knows nothing of x, so at its end it is weighed with x itself,
+        each by its variance.
+Differs The published chain starts from x' and gives x a weight of 1/300: what only x shows must
+        come from the weights of F, learned by heart (preset "paper"). The released program
+        trains without fusion and its jumps lose amplitude (preset "released"); jumps here follow
+        Bayes' rule. b=0 volumes without partners pass unchanged.
+
+Symbols
+    x, x', x*  noisy slice, its partner, their fusion at step t;  xi  their shuffled difference
+    s_t        √ᾱ_t;  T_c  first step of the chain, T_r  from where every step is taken
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..consistency import consistent, keep_means
+from ..intensities import PER, Intensities
+from ..noise import NoiseModel, mean_and_covariance, shuffled
+from ..predictor import AS_PUBLISHED, NETWORKS, Predictor, network
+from ..run import Run, State
+from ..sampling import RULES, Chain, Sampler, flagged, run_walk
+from ..schedule import Schedule, like, reverse_warmup
+from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
+from ..settings import check_settings
+from ..slices import Batch, draw, map_images
+from ..trainer import Network, Training, load_weights, train
+
+FUSIONS = ("posterior", "none", "linear")  # Eq. 6; as released; straight from x to x'
+MIXES = ("least-squares", "mean")
+ENTRIES = ("consistency", "start", "none")
+
+
+@dataclass(frozen=True)
+class DiFusion:
+    """Di-Fusion; its fields are its settings. Steps count from 1: the paper's 300 is 301 here."""
+
+    partners: int = 40  # volumes that make x'
+    mix: str = "least-squares"  # how
+    neighbours: str = "directions"  # "acquisition": the paper's, the one before in the file
+    fusion: str = "none"
+    latter: int = 301  # T_c
+    walk_from: int = 51  # T_r
+    stride: int = 10  # p, of the run above T_r
+    rule: str = "mean"  # one of sampling.RULES; "mean": no noise is added, the paper's eta = 0
+    own: str = "consistency"  # how x enters; "start": the chain begins there; "none": by 1/300
+    stop: float = 1.0  # end where x_out is this far from x, units of sigma; larger is smoother
+    threshold: float = 0.0  # the paper's instead, in [-1, 1] and times b_x; 0: none
+    steps: int = 400  # of training
+    flips: int = 1  # of the image that F's answer is averaged over, up to 4
+    network: str = "lean"
+    channels: int = 32  # of a lean network
+    patches: int = 8  # per step
+    patch: int = 64  # edge of a patch, voxels
+    everywhere: bool = False  # learn on whole slices, air included
+    intensities: str = "series"
+    images_at_once: int = 8  # slices of one pass
+
+    name: ClassVar[str] = "difusion"
+    paper: ClassVar[str] = "Wu et al. 2025, arXiv:2501.13514"
+    needs: ClassVar[str] = "2 volumes or more of one b-value, better 10"
+    summary: ClassVar[str] = "late diffusion steps between two volumes of the scan"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "default":  {},
+        "fast":     {"steps": 300},
+        "paper":    AS_PUBLISHED | {"partners": 1, "mix": "mean", "fusion": "posterior",
+                                    "own": "none", "threshold": 0.04},
+        "released": AS_PUBLISHED | {"partners": 1, "mix": "mean", "fusion": "none",
+                                    "own": "none", "threshold": 0.04, "rule": "mean-mixed"},
+    }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        choices = {"neighbours": NEIGHBOURS, "fusion": FUSIONS, "rule": RULES, "own": ENTRIES,
+                   "mix": MIXES, "network": NETWORKS, "intensities": PER,
+                   "flips": (1, 2, 4)}  # fmt: skip
+        check_settings(self, choices, may_be_zero=("threshold", "stop"))
+        if not 3 <= self.latter <= 1000:
+            raise InputError(f"latter={self.latter} is no late step; give 3 to 1000", 2)
+
+    @property
+    def units(self) -> str:
+        """Noise 1 everywhere, or as published: the scanner's own."""
+        return "scanner" if self.intensities == "volume-maximum" else "sigma"
+
+    def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
+        """F, from the pairs of one scan."""
+        (scan,) = scans
+        groups, schedule = prior_volumes(scan, self.partners, self.neighbours), reverse_warmup()
+        where = np.ones_like(scan.where) if self.everywhere else scan.where
+        range_ = Intensities.of(scan, where, groups[:, 0], self.intensities)
+        both = self.pairs(range_.apply(scan.data), groups, where)
+        G = len(groups)
+        clean = both[where][:, :G]
+        F = Predictor(
+            network(self.network, self.channels, 1, 1, 2, run, "F"),
+            float(clean.mean()), float(clean.std()), self.network == "lean",
+        )  # fmt: skip
+        weights = train(
+            F,
+            lambda rng: draw(both, where, self.patches, self.patch, rng, _pairs_of(G)),
+            lambda net, batch, rng: self.loss(net, batch, schedule, rng),
+            Training(self.steps, learning_rate=1e-4, is_plain=True)
+            if self.network == "published"
+            else Training(self.steps),
+            run,
+        )
+        state = {"volumes": torch.from_numpy(groups), "top": torch.from_numpy(range_.top)}
+        return state | {f"F.{name}": value for name, value in weights.items()}
+
+    def pairs(self, X: np.ndarray, groups: np.ndarray, where: np.ndarray) -> np.ndarray:
+        """Every volume x and then every partner x', (X, Y, Z, 2G)."""
+        both = np.empty((*X.shape[:3], 2 * len(groups)), dtype=np.float32)
+        mean, C = mean_and_covariance(X[where])
+        for g, (v, *others) in enumerate(groups):
+            weights = np.full(len(others), 1 / len(others))
+            if self.mix == "least-squares":
+                ridge = 1e-6 * np.trace(C) / len(C) * np.eye(len(others))  # twins may be shown
+                weights = np.linalg.solve(C[np.ix_(others, others)] + ridge, C[others, v])
+            offset = mean[v] - weights @ mean[others] if self.mix == "least-squares" else 0.0
+            both[..., g] = X[..., v]
+            both[..., len(groups) + g] = X[..., others] @ weights.astype(np.float32) + offset
+        return both
+
+    def loss(self, F: Network, batch: Batch, schedule: Schedule, rng: torch.Generator) -> Tensor:
+        """‖F(s x* + √(1-s²) xi, s) − x‖² at a random late step."""
+        x, partner = batch.y[:, :1], batch.y[:, 1:]
+        t = torch.randint(2, self.latter, (1,), generator=rng).expand(len(x))  # one for the batch
+        x_t, s = self.diffuse(x, partner, t, schedule, rng)
+        return batch.mean((F(x_t, s) - x) ** 2)
+
+    def diffuse(
+        self, x: Tensor, partner: Tensor, t: Tensor, schedule: Schedule, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """x_t (B, 1, H, W) and its s (B,), drawn between steps t-1 and t."""
+        x_star = self.fuse(x, partner, t, schedule)
+        difference = x - partner
+        xi = shuffled(difference - difference.mean(dim=(1, 2, 3), keepdim=True), rng)  # Eq. 8
+        level = schedule.alpha_bar.sqrt()
+        u = torch.rand(len(x), generator=rng)
+        s = (level[t] + u * (level[t - 1] - level[t])).float().to(x.device)
+        return like(s, x) * x_star + like((1 - s**2).sqrt(), x) * xi, s  # Eq. 7
+
+    def fuse(self, x: Tensor, partner: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
+        """x* of step t: from x at the end of the chain to x' at its start (Eq. 6)."""
+        if self.fusion == "none":
+            return partner
+        if self.fusion == "linear":
+            share = like(1 - t / schedule.T, x)
+            return share * x + (1 - share) * partner
+        of_x, of_partner = schedule.posterior_weights(t)  # lambda_1, lambda_2
+        return like(of_x, x) * x + like(of_partner, x) * partner
+
+    def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
+        """The chain of every slice; volumes without partners pass unchanged."""
+        groups, range_ = state["volumes"].numpy(), Intensities(state["top"].numpy())
+        volumes, G = groups[:, 0], len(groups)
+        run.keep("passed through", np.setdiff1d(np.arange(scan.n_volumes), volumes))
+        where = np.ones_like(scan.where) if self.everywhere else scan.where
+        both = self.pairs(range_.apply(scan.data), groups, where)
+        sigma = noise.sigma[..., None] * (2 / range_.top[volumes])
+        restored = self.walk(both, where, sigma, state, run)
+        if self.own == "consistency":
+            restored, _ = consistent(both[..., :G], restored, sigma, shells(scan)[volumes])
+        if self.intensities == "series":
+            restored = keep_means(restored, both[..., :G], where)
+        out = scan.data.astype(np.float32)
+        out[..., volumes] = range_.undo(restored, volumes)
+        return out
+
+    def walk(
+        self, both: np.ndarray, where: np.ndarray, sigma: np.ndarray, state: State, run: Run
+    ) -> np.ndarray:
+        """x_out where the chain of every slice ends, (X, Y, Z, G)."""
+        G, schedule = both.shape[3] // 2, reverse_warmup()
+        path = run_walk(self.latter, self.stride, self.walk_from)
+        F = Predictor(
+            network(self.network, self.channels, 1, 1, 2, run, "F"), 0, 1, self.network == "lean"
+        )
+        load_weights(F, state, "F.").to(run.device)
+        limits = float(both[..., :G].min()), float(both[..., :G].max())
+        chain = Chain(F, Sampler(schedule, self.rule), limits, self.flips)
+        far = np.full((G, both.shape[2], len(path)), np.nan, dtype=np.float32)
+        level = np.sqrt(np.mean(sigma[where] ** 2, axis=0))  # of x's noise in the mask
+
+        def restore(batch: Batch) -> Tensor:
+            x, other = batch.y[:, :1], batch.y[:, 1:]
+            numbers = (batch.group * both.shape[2] + batch.z).tolist()
+            rngs = [run.rng("chain", number) for number in numbers]
+            t = torch.tensor([path[0]])
+            if self.own == "start":
+                x_t = x * float(schedule.alpha_bar[t].sqrt())
+            else:
+                parts = zip(x.split(1), other.split(1), rngs, strict=True)
+                x_t = torch.cat([self.diffuse(a, b, t, schedule, rng)[0] for a, b, rng in parts])
+
+            def distance(x_out: Tensor, rows: Tensor) -> Tensor:
+                if self.threshold:
+                    whole = ((x_out - x[rows]) ** 2).mean(dim=(1, 2, 3)).sqrt()
+                    return whole * brain_weight(x[rows])
+                return batch.rms(x_out, rows) / torch.from_numpy(level)[batch.group[rows]].to(x)
+
+            stop = self.threshold or self.stop
+            x_out, curve = chain.run(x_t, [path] * len(x), rngs, distance, stop)
+            far[batch.group, batch.z, : curve.shape[1]] = curve
+            return x_out
+
+        out = map_images(restore, both, where, _pairs_of(G), run, self.images_at_once)
+        run.keep("distance from input", far)
+        odd = flagged(far)
+        run.keep(
+            "flagged slices", np.stack([state["volumes"][odd[:, 0], 0].numpy(), odd[:, 1]], axis=1)
+        )
+        run.keep("stopping steps", (~np.isnan(far)).sum(axis=2))
+        return out
+
+
+def brain_weight(x: Tensor) -> Tensor:
+    """b_x (B,): makes the RMSE over a slice about that over the brain; x (B, 1, H, W), [-1, 1]."""
+    shares = [(x > level).float().mean(dim=(1, 2, 3)) for level in (-0.95, -0.93)]
+    return (0.5 / shares[0] + 0.5 / shares[1]).sqrt()
+
+
+def _pairs_of(G: int) -> np.ndarray:
+    """(G, 2): where `pairs` has x and x' of every group."""
+    return np.stack([np.arange(G), G + np.arange(G)], axis=1)

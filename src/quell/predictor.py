@@ -1,0 +1,82 @@
+"""Predictor: a U-Net that says what the clean image is, from a noisy one and its noise level.
+
+Paper   The mixing of input and output is that of Karras et al., "Elucidating the design space of
+        diffusion-based generative models", NeurIPS 2022, arXiv:2206.00364, Eq. 7.
+Idea    x = s x0 + σ ε with s = √ᾱ, σ = √(1-ᾱ). An untrained network answers with the best
+        pixelwise linear estimate, and its own output is always about one in size.
+Here    The network is told log(σ / s), which tells every level from every other.
+Differs "published" hands x and s to the network of the papers as they are: between states 1 and
+        300, s changes by less than a hundredth, so that network hardly sees the level.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .run import Run
+from .unet import PUBLISHED, UNet, UNetSettings
+
+NETWORKS = ("lean", "published")
+AS_PUBLISHED = {
+    "steps": 100_000, "network": "published", "flips": 4, "patches": 32, "patch": 4096,
+    "everywhere": True, "intensities": "volume-maximum", "neighbours": "acquisition",
+}  # what the released programs of DDM² and Di-Fusion share  # fmt: skip
+
+
+class Predictor(nn.Module):
+    """x0_hat of x_t.
+
+    unet     one channel in, one out, one number
+    centre   mean of clean images
+    spread   their standard deviation
+    """
+
+    def __init__(self, unet: UNet, centre: float, spread: float, is_lean: bool) -> None:
+        super().__init__()
+        self.unet, self.is_lean = unet, is_lean
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.tensor(float(centre)))
+        self.register_buffer("spread", torch.tensor(float(spread)))
+
+    def forward(self, x_t: Tensor, s: Tensor) -> Tensor:
+        """(B, 1, H, W).
+
+        x_t  (B, 1, H, W)
+        s    (B,)  √ᾱ of each image
+        """
+        if not self.is_lean:
+            result: Tensor = self.unet(x_t, s[:, None])
+            return result
+        sigma = (1 - s**2).clamp(min=1e-8).sqrt()
+        level = (sigma / s).log()[:, None]
+        s, sigma = (v.reshape(-1, *[1] * (x_t.ndim - 1)) for v in (s, sigma))
+        total = ((s * self.spread) ** 2 + sigma**2).sqrt()
+        x = (x_t - s * self.centre) / total
+        skip = s * self.spread**2 / total
+        out: Tensor = self.unet(x, level)
+        return self.centre + skip * x + (sigma * self.spread / total) * out
+
+
+def network(
+    kind: str, channels: int, n_in: int, n_condition: int, dimensions: int, run: Run, purpose: str
+) -> UNet:
+    """A U-Net whose weights come from the run's seed.
+
+    kind      "lean", or "published": 24 million parameters, started orthogonally (gain 1)
+    channels  of a lean one at full resolution
+    """
+    rng = run.rng(purpose)
+    with torch.random.fork_rng(devices=[]):  # layers draw from the global generator only
+        torch.manual_seed(rng.initial_seed())
+        if kind == "lean":
+            settings = UNetSettings(channels, (1, 2, 2), dimensions=dimensions)
+            return UNet(n_in, 1, n_condition, settings)
+        fields = {**PUBLISHED.__dict__, "dimensions": dimensions}
+        net = UNet(n_in, 1, n_condition, UNetSettings(**fields))
+        for name, parameter in net.named_parameters():
+            if n_condition and parameter.ndim > 1:  # the noise model keeps torch's own start
+                start = nn.init.orthogonal_(torch.empty(parameter.shape))  # needs plain memory
+                parameter.data.copy_(start)
+            elif n_condition and name.endswith("bias"):
+                nn.init.zeros_(parameter)
+        return net

@@ -1,0 +1,67 @@
+"""Volumes that resemble a volume: what may predict it, because their noise is independent."""
+
+import numpy as np
+
+from .scan import InputError, Series
+
+SHELL_WIDTH = 100.0  # s/mm²: b-values that differ by less belong to one shell
+NEIGHBOURS = ("directions", "acquisition")  # what makes a volume a neighbour
+
+
+def shells(series: Series) -> np.ndarray:
+    """(V,) number of each volume's shell, by rising b-value; b=0 is shell 0 where there is one.
+
+    Without b-values all volumes are one shell.
+    """
+    if series.bvals is None:
+        return np.zeros(series.n_volumes, dtype=int)
+    b = np.where(series.is_b0, 0.0, series.bvals)
+    order = np.argsort(b, kind="stable")
+    starts = np.diff(b[order], prepend=b[order[0]]) > SHELL_WIDTH
+    result = np.empty(len(b), dtype=int)
+    result[order] = np.cumsum(starts)
+    return result
+
+
+def prior_volumes(series: Series, n: int, by: str = "directions") -> np.ndarray:
+    """Every volume that has n others like it, and those: (G, 1 + n) int, itself first.
+
+    n   how many others; fewer where the largest shell has fewer
+    by  "directions": those of its shell whose directions are nearest (an axis has no sign), in
+        file order where directions are not known; "acquisition": half before and half after it
+        in the file among all of b > 0, around the ends (Xiang et al. 2023)
+
+    A volume whose shell has too few others is in no group. Raises InputError where none has any.
+    """
+    groups = (_by_acquisition if by == "acquisition" else _by_direction)(series, n)
+    if not len(groups):
+        raise InputError(
+            "no volume has another one like it (same b-value): this method needs two or more; "
+            "use another method"
+        )
+    return np.asarray(groups)
+
+
+def _by_direction(series: Series, n: int) -> list[list[int]]:
+    shell, groups = shells(series), []
+    n = min(n, int(np.bincount(shell).max()) - 1)
+    for v in range(series.n_volumes):
+        others = np.flatnonzero((shell == shell[v]) & (np.arange(series.n_volumes) != v))
+        distance = np.abs(others - v).astype(float)
+        if series.bvecs is not None and not series.is_b0[v]:
+            # rounded: equal angles are told apart by acquisition, not by the last digit
+            closeness = np.round(np.abs(series.bvecs[others] @ series.bvecs[v]), 6)
+            distance = (1 - closeness) * 1e6 + distance
+        nearest = others[np.argsort(distance, kind="stable")]
+        if len(nearest):  # a small shell (a few b0s) shows its volumes more than once
+            groups.append([v, *np.resize(nearest, n)] if n else [])
+    return [group for group in groups if group]
+
+
+def _by_acquisition(series: Series, n: int) -> list[list[int]]:
+    kept = np.flatnonzero(~series.is_b0)
+    if len(kept) < 2:
+        return []
+    n = min(n, len(kept) - 1)  # else a volume would be its own neighbour
+    lags = [-1] if n == 1 else [*range(-(n // 2), 0), *range(1, n - n // 2 + 1)]
+    return [[int(kept[(i + lag) % len(kept)]) for lag in (0, *lags)] for i in range(len(kept))]
