@@ -223,6 +223,7 @@ def checks(bench: Bench) -> dict[str, float]:
     top = np.full(bench.scan.n_volumes, float(learned["top"][0]), np.float32)
     unseen = learned | {k: type(learned["top"])(v) for k, v in (("top", top),)}
     unseen |= {"volumes": state["volumes"].new_tensor(groups)}
+    unseen |= {name: state[name] for name in ("mix", "offset")}  # only F has not seen them
     for name, state_used in (("trained on them", state), ("held out of training", unseen)):
         out = method.denoise(bench.scaled, bench.noise.in_units_of_sigma(), state_used, Run())
         error = (bench.scale.undo(out) - bench.clean)[mask][:, held]

@@ -82,7 +82,7 @@ Made by `benchmarks/quality.py` from the JSON beside this page; nothing here is 
 - `joint`: quell's default. `joint-white`: the same, told that the noise is white.
 - `ddm2`, `difusion`, `noise2noise`: quell's, preset `fast`; on the real scan alone, the
   phantom is in [ablations.md](ablations.md). `ddm2-chain`: a chain of four steps instead of one;
-  `ddm2-from-slice`: one step from the slice alone, as published but for the training.
+  `ddm2-from-slice`: one step from the slice alone, where the published chain starts.
 """
 
 ABOUT_TRIO = """\
@@ -196,11 +196,12 @@ correlated noise is what scanners make. `joint` is quell's default, here with th
 
 STANDS = {
     "joint": "the default: all volumes at once, with the scan's own noise",
-    "patch2self": "exact and instant; blurs nothing in space, keeps correlated noise",
+    "patch2self": "exact, a second or two of work; blurs nothing in space",
     "ddm2": "better than the published method because the slice and its estimate from other "
     "volumes are weighed together; the diffusion chain itself adds little",
     "ddm2-chain": "`--set output=chain`, as published: slower, not better",
-    "ddm2-from-slice": "`--set start=slice`, as published: one image at a time, so far less",
+    "ddm2-from-slice": "`--set start=slice`, where the published chain starts: one image at a "
+    "time, so far less",
     "difusion": "the same weighing at its end; without it, close to a regression",
     "noise2noise": "takes what differs between directions for noise; for repeats, not directions",
 }

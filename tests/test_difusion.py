@@ -210,9 +210,14 @@ def test_only_the_late_steps_are_learned_one_for_a_batch():
 # ---- partners ------------------------------------------------------------------------------------
 
 
+def mixed(mix: str, scan: Series, groups: np.ndarray) -> np.ndarray:
+    method = DiFusion(mix=mix)
+    return method.pairs(scan.data, groups, method.mixing(scan.data, groups, scan.mask))
+
+
 def test_a_partner_may_be_the_mean_of_its_volumes(scan, fitted):
     groups = fitted["volumes"].numpy()
-    both = DiFusion(mix="mean").pairs(scan.data, groups, scan.mask)
+    both = mixed("mean", scan, groups)
     for g, (v, *others) in enumerate(groups):
         np.testing.assert_array_equal(both[..., g], scan.data[..., v])
         mean = scan.data[..., others].mean(axis=3)
@@ -221,7 +226,7 @@ def test_a_partner_may_be_the_mean_of_its_volumes(scan, fitted):
 
 def test_a_partner_by_least_squares_leaves_nothing_that_its_volumes_could_say(scan, fitted):
     groups = fitted["volumes"].numpy()
-    both = DiFusion(mix="least-squares").pairs(scan.data, groups, scan.mask)
+    both = mixed("least-squares", scan, groups)
     x, partner = (both[scan.mask][:, part].astype(float) for part in (slice(14), slice(14, None)))
     left = x - partner
     np.testing.assert_allclose(left.mean(axis=0), 0, atol=1e-3)
@@ -230,7 +235,7 @@ def test_a_partner_by_least_squares_leaves_nothing_that_its_volumes_could_say(sc
         shown = (shown - shown.mean(axis=0)) / shown.std(axis=0)
         # a ridge of a millionth of the variance, and of b0 four twins are shown
         np.testing.assert_allclose((shown * left[:, [g]]).mean(axis=0), 0, atol=2e-3)
-    by_mean = DiFusion(mix="mean").pairs(scan.data, groups, scan.mask)[scan.mask][:, 14:]
+    by_mean = mixed("mean", scan, groups)[scan.mask][:, 14:]
     assert (left.std(axis=0) < (x - by_mean).std(axis=0)).all()
 
 
@@ -298,7 +303,7 @@ def test_consistency_weighs_the_end_of_the_chain_with_the_volume(scan, fitted):
     chain_alone = denoised(replace(method, own="none", intensities="series"), scan, fitted)
     range_ = Intensities(fitted["top"].numpy())
     X, where = range_.apply(scan.data), scan.mask
-    both = method.pairs(X, fitted["volumes"].numpy(), where)
+    both = method.pairs(X, fitted["volumes"].numpy(), fitted)
     sigma = white(scan).sigma[..., None] * (2 / range_.top)
     end = method.walk(both, where, sigma, fitted, Run())
     expected, _ = consistent(X, end, sigma, shells(scan))

@@ -9,7 +9,7 @@ import pytest
 
 from conftest import write_scan
 
-TINY = "stage1_steps=4", "steps=4", "channels=8", "patch=16", "priors=4"
+TINY = "levels=0", "stage1_steps=4", "steps=4", "channels=8", "patch=16", "priors=4"
 DDM2 = [
     "--method",
     "ddm2",
@@ -97,7 +97,7 @@ def test_a_spread_that_nobody_drew_is_refused(quell, scan, tmp_path):
         "denoise", scan, tmp_path / "b.nii.gz", "--method", "patch2self", "--spread-out",
         tmp_path / "s.nii.gz",
     )  # fmt: skip
-    assert ended.status == 1
+    assert ended.status == 2
     assert "samples" in ended.err
     assert not (tmp_path / "b.nii.gz").exists()
 
@@ -105,14 +105,14 @@ def test_a_spread_that_nobody_drew_is_refused(quell, scan, tmp_path):
 def test_images_are_drawn_from_a_model(quell, learned, tmp_path):
     model, first = learned
     out = tmp_path / "images.nii.gz"
-    ended = quell("sample", model, out, "--number", "3", "--set", "chain=4", "--seed", "5")
+    ended = quell("sample", model, out, "--number", "3", "--steps", "4", "--seed", "5")
     assert ended.status == 0, ended.err
     images = np.asarray(nib.load(out).dataobj).squeeze()
     assert images.shape == (*first.shape[:2], 3)
     assert 0 <= images.min() < images.max() <= 1
     assert not np.array_equal(images[..., 0], images[..., 1])
     assert quell("sample", model, out).status == 1  # exists
-    again = quell("sample", model, out, "-n", "3", "--set", "chain=4", "--seed", "5", "--force")
+    again = quell("sample", model, out, "-n", "3", "--steps", "4", "--seed", "5", "--force")
     assert again.status == 0
     np.testing.assert_array_equal(np.asarray(nib.load(out).dataobj).squeeze(), images)
 
@@ -139,3 +139,26 @@ def test_stop_is_a_setting_of_difusion_and_goes_further_when_larger(quell, scan,
     assert taken == [1, 4]
     ended = quell("denoise", scan, tmp_path / "x.nii.gz", "--stop", "1")
     assert ended.status == 2  # joint has no such setting
+
+
+def test_a_model_that_learned_no_whole_chain_draws_no_images(quell, scan, tmp_path):
+    model = tmp_path / "m.safetensors"
+    words = [w if w != "levels=0" else "levels=1.5" for w in DDM2]
+    assert quell("denoise", scan, tmp_path / "a.nii.gz", *words, "--model-out", model).status == 0
+    ended = quell("sample", model, tmp_path / "i.nii.gz")
+    assert ended.status == 1
+    assert "levels=0" in ended.err
+
+
+@pytest.mark.parametrize("setting", ["channels=16", "intensities=volume-maximum", "steps=9"])
+def test_what_was_learned_with_cannot_change_afterwards(quell, scan, learned, tmp_path, setting):
+    ended = quell("denoise", scan, tmp_path / "b.nii.gz", "--model", learned[0], "--set", setting)
+    assert ended.status == 2
+    assert "can't change once a model is learned" in ended.err
+
+
+def test_another_method_beside_a_model_is_refused(quell, scan, learned, tmp_path):
+    words = "--model", learned[0], "--method", "patch2self"
+    ended = quell("denoise", scan, tmp_path / "b.nii.gz", *words)
+    assert ended.status == 2
+    assert "is a model of ddm2" in ended.err

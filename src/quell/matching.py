@@ -24,8 +24,9 @@ def match(
 
     X, Y   (X, Y, Z, G)  noisy series and Phi's estimate, [-1, 1]
     where  (X, Y, Z) bool
-    by     "residual": σ_t nearest to the standard deviation of X - s_t Y, the first such t (its
-           five moments give it for every t at once); "sqrt-beta": √β_t instead, Eq. 5 as printed;
+    by     "residual": σ_t nearest to the standard deviation of X - s_t Y, at the first t after
+           which they part again (five moments give it for every t at once); "sqrt-beta": √β_t
+           instead, Eq. 5 as printed;
            "noise-model": σ_t / s_t nearest to sigma; "half": T / 2
     sigma  (G,)  noise of every volume, [-1, 1] units
 

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from .methods import CanSample
+from .methods import DEFAULT, METHODS, CanSample
 from .pipeline import (
     Options,
     Result,
@@ -123,6 +123,13 @@ def denoise_file(
         bundle = read_model(files.model_in)
         options, state = options_of(bundle, options), bundle.state
         _refuse_foreign(bundle, scan, allow_mismatch, voice)
+    method, _ = refuse_options(options)
+    if files.spread_out and not getattr(method, "draws_samples", False):
+        raise InputError(
+            "there is no spread to write unless chains are sampled; use --method ddm2 "
+            "--set output=chain --set rule=posterior --set samples=4, or leave --spread-out out",
+            2,
+        )
     try:
         result = denoise(
             scan, options, noise_map=noise_map, state=state, work=files.work, voice=voice
@@ -246,11 +253,7 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
     if files.residual_out:
         write_nifti(files.residual_out, result.residual, scan)
     if files.spread_out:
-        if result.spread is None:
-            raise InputError(
-                f"{result.method.name} drew no samples, so there is no spread to write; "
-                "use --method ddm2 --set samples=4 output=chain, or leave --spread-out away"
-            )
+        assert result.spread is not None  # else refused before any work
         write_nifti(files.spread_out, result.spread, scan)
     if files.model_out:
         write_model(files.model_out, result, scan, options)
@@ -302,19 +305,42 @@ def read_model(path: Path) -> Bundle:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        settings = json.loads(metadata["settings"])
-        shape = tuple(json.loads(metadata["shape"]))
+        settings, shape = (json.loads(metadata[name]) for name in ("settings", "shape"))
+        if not isinstance(settings, dict) or metadata["method"] not in METHODS:
+            raise ValueError
+        if len(shape) != 4 or not all(isinstance(n, int) and 0 < n < 2**15 for n in shape):
+            raise ValueError
         return Bundle(
-            path, state, metadata["method"], metadata["preset"], settings, metadata["scan"], shape
+            path=path,
+            state=state,
+            method=metadata["method"],
+            preset=metadata["preset"],
+            settings=settings,
+            scan=metadata["scan"],
+            shape=tuple(shape),
         )
-    except (SafetensorError, KeyError, ValueError, OSError):
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError):
         raise InputError(
             f"{path} is not a model of quell; give one that --model-out wrote"
         ) from None
 
 
 def options_of(bundle: Bundle, options: Options) -> Options:
-    """The bundle's method and settings, with the person's --set on top."""
+    """The bundle's method and settings, with the person's --set on top.
+
+    Raises InputError (status 2) for another method, and for a setting that was learned with.
+    """
+    if options.method not in (DEFAULT, bundle.method):
+        raise InputError(
+            f"{bundle.path} is a model of {bundle.method}; leave out --method {options.method}", 2
+        )
+    may_change = getattr(METHODS[bundle.method], "after_learning", ())
+    for name in sorted(set(options.settings) - set(may_change)):
+        if name in bundle.settings and options.settings[name] != bundle.settings[name]:
+            known = ", ".join(may_change) or "nothing"
+            raise InputError(
+                f"{name} can't change once a model is learned; what may change is {known}", 2
+            )
     settings = {**bundle.settings, **options.settings}
     return replace(options, method=bundle.method, preset=bundle.preset, settings=settings)
 
@@ -323,7 +349,7 @@ def sample_file(
     model: Path,
     out: Path,
     number: int,
-    settings: dict[str, Any],
+    steps: int,
     seed: int,
     device: str,
     force: bool,
@@ -335,11 +361,12 @@ def sample_file(
     """
     _refuse_paths(Files(model, out), force)
     bundle = read_model(model)
-    options = options_of(bundle, Options(settings=settings, seed=seed, device=device))
+    options = options_of(bundle, Options(seed=seed, device=device))
     method, where = refuse_options(options)
     if not isinstance(method, CanSample):
         raise InputError(f"{method.name} draws no images; give a model of ddm2")
-    images = method.sample(bundle.state, bundle.shape[:2], number, Run(seed, where, voice=voice))
+    run = Run(seed, where, voice=voice)
+    images = method.sample(bundle.state, bundle.shape[:2], number, steps, run)
     header = nib.Nifti1Header()
     stack = ((images + 1) / 2)[..., None]
     header.set_data_shape(stack.shape)
@@ -393,9 +420,7 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
             **versions(),
         },
         losses=[float(value) for value in result.losses],
-        distances=distance_curve(result.kept).tolist()
-        if "distance from input" in result.kept
-        else (),
+        distances=distance_curve(result.kept) if "distance from input" in result.kept else (),
         warnings=_of_slices(result),
         findings=[finding.to_dict() for finding in result.findings],
         citations=(result.method.paper, *CITATIONS),

@@ -135,6 +135,8 @@ def denoise(
     if is_scaled:
         undo = scale.undo if options.remove_floor else scale.undo_keeping_floor
         denoised = undo(denoised)
+    passed = run.kept.get("passed through", np.zeros(0, dtype=int))
+    denoised[..., passed] = scan.data[..., passed]  # there and back is not quite where it was
     _restore_untouched(denoised, scan, options.apply_mask)
     with run.timed("measure"):
         statistics = residual_statistics(
@@ -315,19 +317,20 @@ def side_products(result: Result) -> dict[str, Any]:
             low, middle, high = np.percentile(kept[name], [0, 50, 100])
             said[key] = {"Least": int(low), "Median": int(middle), "Most": int(high)}
     if "distance from input" in kept:
-        said["DistanceFromInput"] = [round(float(d), 5) for d in distance_curve(kept)]
+        said["DistanceFromInput"] = [round(d, 4) for d in distance_curve(kept)]
     return said
 
 
-def distance_curve(kept: Mapping[str, np.ndarray]) -> np.ndarray:
+def distance_curve(kept: Mapping[str, np.ndarray]) -> list[float]:
     """Median over slices of the distance from the input, after every step of the chain.
 
-    Slices that ended before a step count with where they ended.
+    Slices that ended before a step count with where they ended, those without signal not at all.
     """
     far = kept["distance from input"].reshape(-1, kept["distance from input"].shape[-1]).copy()
+    far = far[np.isfinite(far[:, 0])]
     for k in range(1, far.shape[1]):
         far[:, k] = np.where(np.isnan(far[:, k]), far[:, k - 1], far[:, k])
-    return np.asarray(np.nanmedian(far, axis=0))
+    return [float(d) for d in np.median(far, axis=0)] if len(far) else []
 
 
 def versions() -> dict[str, str]:

@@ -62,7 +62,8 @@ def network(
 ) -> UNet:
     """A U-Net whose weights come from the run's seed.
 
-    kind      "lean", or "published": 24 million parameters, started orthogonally (gain 1)
+    kind      "lean", or "published": 24 million parameters; with a condition started
+              orthogonally (gain 1), without one (Phi) as torch does
     channels  of a lean one at full resolution
     """
     rng = run.rng(purpose)
@@ -74,7 +75,7 @@ def network(
         fields = {**PUBLISHED.__dict__, "dimensions": dimensions}
         net = UNet(n_in, 1, n_condition, UNetSettings(**fields))
         for name, parameter in net.named_parameters():
-            if n_condition and parameter.ndim > 1:  # the noise model keeps torch's own start
+            if n_condition and parameter.ndim > 1:  # Phi keeps torch's own start
                 start = nn.init.orthogonal_(torch.empty(parameter.shape))  # needs plain memory
                 parameter.data.copy_(start)
             elif n_condition and name.endswith("bias"):

@@ -14,12 +14,15 @@ Differs Steps may be skipped by any rule. The result is the last x0_hat, which i
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .run import Run
 from .schedule import Schedule, like
+from .slices import Batch, map_images
 
 Restore = Callable[[Tensor, Tensor, Tensor], Tensor]  # x_t, t, rows of the batch -> x0_hat
 Watch = Callable[[Tensor, Tensor, Tensor], Tensor | None]  # x0_hat, t, rows -> which have ended
@@ -165,6 +168,59 @@ class Chain:
             return ~(now <= stop)  # NaN, of an empty slice, ends too
 
         return self.sampler.reverse(x, paths, restore, rngs, watch), far
+
+
+def walk_series(
+    chain: Chain,
+    start: Callable[[Batch, list[torch.Generator]], Tensor],
+    paths: Callable[[Batch], list[list[int]]],
+    distance: Callable[[Batch, Tensor, Tensor], Tensor],
+    data: np.ndarray,
+    where: np.ndarray,
+    groups: np.ndarray,
+    run: Run,
+    purpose: str,
+    n_at_once: int,
+    stop: float = math.inf,
+    dimensions: int = 2,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The chain of every image of a series: x0_hat (X, Y, Z, G) and its distances (G, Z, K).
+
+    start     the images (B, 1, H, W) at the first step of their paths
+    paths     for each image its steps
+    distance  (batch, x0_hat, rows) -> (rows,), as in `Chain.run`
+    data, where, groups, n_at_once, dimensions  as in `slices.map_images`
+    purpose   of the random numbers: image k of the series always has the same
+    """
+    n_slices = data.shape[2] if dimensions == 2 else 1
+    curves: dict[tuple[int, int], np.ndarray] = {}
+
+    def restore(batch: Batch) -> Tensor:
+        places = list(zip(batch.group.tolist(), batch.z.tolist(), strict=True))
+        rngs = [run.rng(purpose, g * n_slices + z) for g, z in places]
+        x0_hat, far = chain.run(
+            start(batch, rngs), paths(batch), rngs, partial(distance, batch), stop
+        )
+        curves.update(zip(places, far.numpy(), strict=True))
+        return x0_hat
+
+    restored = map_images(restore, data, where, groups, run, n_at_once, "denoising", dimensions)
+    n_steps = max(len(curve) for curve in curves.values())
+    distances = np.full((len(groups), n_slices, n_steps), np.nan, dtype=np.float32)
+    for place, curve in curves.items():
+        distances[place][: len(curve)] = curve
+    return restored, distances
+
+
+def keep_distances(distances: np.ndarray, volumes: np.ndarray, run: Run) -> None:
+    """Keep how far every slice went from its input, and which slices stand out.
+
+    distances  (G, Z, K)
+    volumes    (G,)  of the scan
+    """
+    run.keep("distance from input", distances)
+    odd = flagged(distances)
+    run.keep("flagged slices", np.stack([volumes[odd[:, 0]], odd[:, 1]], axis=1))
 
 
 def run_walk(start: int, stride: int, walk_from: int) -> list[int]:

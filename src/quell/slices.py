@@ -34,12 +34,15 @@ class Batch:
         """Mean of values (B, 1, H, W) in the mask."""
         return (values[:, 0] * self.mask).sum() / self.mask.sum().clamp(min=1)
 
-    def rms(self, x: Tensor, rows: Tensor) -> Tensor:
-        """Root mean square difference between x (rows, 1, H, W) and y in each one's mask."""
+    def rms(self, x: Tensor, rows: Tensor, channel: int = 0) -> Tensor:
+        """Root mean square difference between x (rows, 1, H, W) and a channel, in each one's mask.
+
+        NaN where the mask is empty.
+        """
         rows = rows.to(x.device)
         inside = self.mask[rows].flatten(1)
-        square = ((x - self.y[rows, :1])[:, 0] ** 2).flatten(1) * inside
-        return (square.sum(1) / inside.sum(1).clamp(min=1)).sqrt()
+        square = ((x[:, 0] - self.y[rows, channel]) ** 2).flatten(1) * inside
+        return (square.sum(1) / inside.sum(1)).sqrt()
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(self.y.to(device), self.mask.to(device), self.group, self.z)

@@ -72,7 +72,8 @@ def train(
     losses: list[float] = []
     checkpoint = Checkpoint(run.folder, task, net, [muon, adam], average, losses)
     checkpoint.load()
-    forward = in_bfloat16(net) if has_fast_bfloat16(run.device) else net
+    is_fast = has_fast_bfloat16(run.device) and not training.is_plain  # published: float32
+    forward = in_bfloat16(net) if is_fast else net
     start, first, is_whole = time.monotonic(), len(losses), True
     try:
         for step in range(first, training.steps):

@@ -228,7 +228,7 @@ class Enlarge(nn.Module):
 
 
 class Sinusoids(nn.Module):
-    """sin and cos of a number in 16 octaves: (B, 1) -> (B, 32)."""
+    """sin and cos of a number times 16 frequencies from 1 down to about 1e-4: (B, 1) -> (B, 32)."""
 
     def forward(self, s: Tensor) -> Tensor:
         angle = s * torch.exp(-math.log(1e4) / 16 * torch.arange(16, device=s.device))

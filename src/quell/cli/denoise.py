@@ -63,7 +63,9 @@ def denoise(
     stop: Annotated[
         float | None,
         option(
-            METHOD, "difusion: how far from the input to go; larger is smoother", metavar="SIGMA"
+            METHOD,
+            "difusion: distance from the input to stop at; 1: the noise, larger: smoother",
+            metavar="SIGMA",
         ),
     ] = None,
     model: Annotated[
@@ -98,7 +100,8 @@ def denoise(
     options = Options(
         method=method,
         preset=preset,
-        settings=read_settings(setting or []) | ({} if stop is None else {"stop": stop}),
+        settings=read_settings(setting or [])
+        | ({} if stop is None else {"stop": stop, "threshold": 0.0}),
         seed=seed,
         device=device,
         threads=threads,
@@ -108,6 +111,8 @@ def denoise(
         apply_mask=apply_mask,
         strict=strict,
     )
+    if stop is not None and method != "difusion" and model is None:
+        raise InputError("--stop belongs to --method difusion; leave it out", 2)
     if model is None:  # else its method decides which settings there are
         refuse_options(options)
     if report and no_report:

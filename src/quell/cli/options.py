@@ -26,7 +26,7 @@ Law = Annotated[str, option(NOISE, "auto, gaussian, rician or nc-chi", metavar="
 Coils = Annotated[
     float | None, option(NOISE, "N of nc-chi; default: from the background", metavar="N")
 ]
-Preset = Annotated[str, option(METHOD, "fast, default or best", metavar="NAME")]
+Preset = Annotated[str, option(METHOD, "fast, default, ...: see `quell methods`", metavar="NAME")]
 IsQuiet = Annotated[bool, option(RUN, "print errors only", "--quiet", "-q")]
 
 

@@ -7,7 +7,7 @@ import typer
 
 from .. import outputs
 from ..voice import speaking
-from .options import METHOD, OUTPUTS, RUN, IsQuiet, option, read_settings
+from .options import METHOD, OUTPUTS, RUN, IsQuiet, option
 
 
 def sample(
@@ -18,10 +18,9 @@ def sample(
     number: Annotated[
         int, option(METHOD, "how many images", "--number", "-n", min=1, metavar="N")
     ] = 4,
-    setting: Annotated[
-        list[str] | None,
-        option(METHOD, "one setting, such as chain=50; repeatable", "--set", metavar="NAME=VALUE"),
-    ] = None,
+    steps: Annotated[
+        int, option(METHOD, "of the chain, up to 1000", "--steps", min=1, max=1000, metavar="N")
+    ] = 200,
     force: Annotated[bool, option(OUTPUTS, "replace an output that exists", "--force")] = False,
     seed: Annotated[int, option(RUN, "every random number follows from it", metavar="N")] = 0,
     device: Annotated[str, option(RUN, "auto, cpu, cuda, cuda:N or mps", metavar="NAME")] = "auto",
@@ -33,6 +32,4 @@ def sample(
     measurement. Train with --method ddm2 --set levels=0: only then has it learned the whole chain.
     """
     with speaking(quiet) as voice:
-        outputs.sample_file(
-            model, out, number, read_settings(setting or []), seed, device, force, voice
-        )
+        outputs.sample_file(model, out, number, steps, seed, device, force, voice)

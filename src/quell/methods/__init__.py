@@ -55,7 +55,9 @@ class Method(Protocol):
 class CanSample(Protocol):
     """A method that draws images from noise alone."""
 
-    def sample(self, state: State, shape: tuple[int, ...], n: int, run: Run) -> np.ndarray:
+    def sample(
+        self, state: State, shape: tuple[int, ...], n: int, steps: int, run: Run
+    ) -> np.ndarray:
         """n images (X, Y, n) in [-1, 1]."""
 
 

@@ -19,7 +19,6 @@ Symbols
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,7 +32,7 @@ from ..matching import MATCHINGS, calibrate, match, match_variance
 from ..noise import NoiseModel
 from ..predictor import AS_PUBLISHED, NETWORKS, Predictor, network
 from ..run import Run, State
-from ..sampling import RULES, Chain, Sampler, even_path, flagged
+from ..sampling import RULES, Chain, Sampler, even_path, keep_distances, walk_series
 from ..schedule import Schedule, like, reverse_warmup
 from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
 from ..settings import check_settings
@@ -79,6 +78,10 @@ class Ddm2:
     paper: ClassVar[str] = "Xiang et al. 2023, arXiv:2302.03018"
     needs: ClassVar[str] = "3 volumes or more of one b-value, better 10"
     summary: ClassVar[str] = "diffusion chain entered at the scan's own noise level"
+    after_learning: ClassVar[tuple[str, ...]] = (
+        "start", "output", "rule", "eta", "chain", "flips", "samples", "least_state",
+        "images_at_once",
+    )  # what a learned model may be used with  # fmt: skip
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
         "fast":    {"stage1_steps": 200, "steps": 200},
@@ -93,6 +96,8 @@ class Ddm2:
                    "network": NETWORKS, "intensities": PER, "dimensions": (2, 3),
                    "flips": (1, 2, 4)}  # fmt: skip
         check_settings(self, choices, may_be_zero=("levels", "chain", "eta"))
+        if 0 < self.levels < 1:
+            raise InputError(f"levels={self.levels} leaves the matched states out; give 0 or 1", 2)
         if self.least_state > 1000:
             raise InputError(f"least_state={self.least_state} is too large; give 1000 or less", 2)
 
@@ -100,6 +105,12 @@ class Ddm2:
     def units(self) -> str:
         """Noise 1 everywhere, or as published: the scanner's own."""
         return "scanner" if self.intensities == "volume-maximum" else "sigma"
+
+    @property
+    def draws_samples(self) -> bool:
+        """Whether several random chains are drawn, so that there is a spread."""
+        is_random = self.rule in ("posterior", "beta") or (self.rule == "ddim" and self.eta > 0)
+        return self.samples > 1 and self.output == "chain" and is_random
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """Stages I, II and III on one scan."""
@@ -129,11 +140,14 @@ class Ddm2:
         state |= {"centre": torch.tensor(centre), "spread": torch.tensor(spread)}
         Y = self.stage1(X, where, state, run)
 
-        sigma = float(np.median(noise.sigma[scan.where])) * 2 / range_.top[groups[:, 0]]
+        sigma = _level(scan, noise, range_.top[groups[:, 0]])
         m = match(schedule, X[..., groups[:, 0]], Y, where, self.matching, sigma)
         if (m < self.least_state).any():
             n = int((m < self.least_state).sum())
-            run.voice.say(f"{n} slices hold almost no noise; state {self.least_state} is taken")
+            run.voice.say(
+                f"{n} slices hold almost no noise, or could not be matched; "
+                f"state {self.least_state} is taken"
+            )
         m = np.maximum(self.for_images(m), self.least_state)
         state["matched"] = torch.from_numpy(m)
 
@@ -219,7 +233,10 @@ class Ddm2:
                 states = self.for_images(match_variance(reverse_warmup(), variance, where))
                 m = torch.from_numpy(states).clamp(min=self.least_state)
                 run.keep("matched states", m.numpy())
-            restored = x if self.output == "start" else self.chain_from(x, where, m, state, run)
+            noisy, level = X[..., groups[:, 0]], _level(scan, noise, range_.top[groups[:, 0]])
+            restored = x
+            if self.output != "start":
+                restored = self.chain_from(x, noisy, level, where, m, state, run)
         if self.intensities == "series":
             restored = keep_means(restored, X[..., groups[:, 0]], where)
         out = scan.data.astype(np.float32)
@@ -227,64 +244,70 @@ class Ddm2:
         return out
 
     def chain_from(
-        self, x: np.ndarray, where: np.ndarray, m: Tensor, state: State, run: Run
-    ) -> np.ndarray:
-        """x0_hat at the end of the chain of every slice, (X, Y, Z, G), averaged over samples."""
+        self, x: np.ndarray, noisy: np.ndarray, level: np.ndarray, where: np.ndarray, m: Tensor,
+        state: State, run: Run,
+    ) -> np.ndarray:  # fmt: skip
+        """x0_hat at the end of the chain of every slice, (X, Y, Z, G), averaged over samples.
+
+        x, noisy  (X, Y, Z, G)  where the chains start, and the input
+        level     (G,)          of the input's noise
+        """
         sampler = Sampler(reverse_warmup(), self.rule, self.eta)
-        chain = Chain(
-            self.predictor(state, run), sampler, (float(x.min()), float(x.max())), self.flips
-        )
-        s = sampler.schedule.alpha_bar.sqrt()
-        n_steps = {"one-step": 1}.get(self.output, self.chain) or int(m.max())
-        growth = np.full((*m.shape, n_steps), np.nan, dtype=np.float32)
+        limits, s = (float(x.min()), float(x.max())), sampler.schedule.alpha_bar.sqrt()
+        chain = Chain(self.predictor(state, run), sampler, limits, self.flips)
+        n_steps = {"one-step": 1}.get(self.output, self.chain) or sampler.schedule.T
 
-        def restore(batch: Batch, sample: int) -> Tensor:
-            own = m[batch.group, batch.z]
-            paths = [even_path(int(t), n_steps) for t in own]
-            numbers = (batch.group * m.shape[1] + batch.z).tolist()
-            rngs = [run.rng(f"chain {sample}", number) for number in numbers]
+        def start(batch: Batch, rngs: list[torch.Generator]) -> Tensor:
             # the published chain starts from X itself, though state m means s_m times the image
-            x_m = batch.y if self.start == "slice" else batch.y * like(s[own], batch.y)
-            x0_hat, far = chain.run(x_m, paths, rngs, lambda x, rows: batch.rms(x, rows))
-            growth[batch.group, batch.z, : far.shape[1]] = far
-            return x0_hat
+            is_scaled = self.start == "consistent"
+            x = batch.y[:, :1]
+            return x * like(s[m[batch.group, batch.z]], x) if is_scaled else x
 
-        each, parts = np.arange(x.shape[3])[:, None], []
+        G, parts = x.shape[3], []
+        both, pairs = (
+            np.concatenate([x, noisy], axis=3),
+            np.stack([np.arange(G), np.arange(G, 2 * G)], 1),
+        )
         for sample in range(self.samples):
-            parts.append(map_images(
-                partial(restore, sample=sample), x, where, each, run,
-                self.images_at_once, "denoising", self.dimensions,
-            ))  # fmt: skip
-        run.keep("distance from input", growth)
-        volumes, odd = state["volumes"][:, 0].numpy(), flagged(growth)
-        run.keep("flagged slices", np.stack([volumes[odd[:, 0]], odd[:, 1]], axis=1))
-        if self.samples > 1:
+            restored, distances = walk_series(
+                chain, start,
+                lambda batch: [even_path(int(t), n_steps) for t in m[batch.group, batch.z]],
+                lambda batch, x0_hat, rows: batch.rms(x0_hat, rows, 1)
+                / torch.from_numpy(level)[batch.group[rows]].to(x0_hat),
+                both, where, pairs, run, f"chain {sample}",
+                self.images_at_once, dimensions=self.dimensions,
+            )  # fmt: skip
+            parts.append(restored)
+        volumes = state["volumes"][:, 0].numpy()
+        keep_distances(distances, volumes, run)
+        if self.draws_samples:
             spread = np.zeros((*x.shape[:3], len(state["top"])), dtype=np.float32)
             spread[..., volumes] = np.std(parts, axis=0, ddof=1) * state["top"].numpy()[volumes] / 2
             run.keep("spread", spread)
         return np.mean(parts, axis=0)
 
-    def sample(self, state: State, shape: tuple[int, ...], n: int, run: Run) -> np.ndarray:
-        """n images (X, Y, n) in [-1, 1] from noise alone: what the chain believes images are.
+    def sample(
+        self, state: State, shape: tuple[int, ...], n: int, steps: int, run: Run
+    ) -> np.ndarray:
+        """n images (X, Y, n) in [-1, 1] by ancestral sampling from noise alone.
 
-        They show what the network may invent; none is a measurement. The chain must have been
-        learned whole (levels=0), else its first steps are guesses.
+        Raises InputError unless the chain was learned whole, in 2-D.
         """
-        F, schedule = self.predictor(state, run), reverse_warmup()
-        path = even_path(schedule.T, self.chain or schedule.T)
-        rngs = [run.rng("sample", i) for i in range(n)]
-        x_T = torch.cat([torch.randn((1, 1, *shape), generator=rng) for rng in rngs])
-        s = schedule.alpha_bar.sqrt()
-
-        def restore(x_t: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-            run.voice.progress("sampling", len(path) - path.index(int(t[0])), len(path))
-            return F(x_t, s[t].float().to(x_t.device)).clamp(-1, 1)
-
-        with torch.no_grad():
-            images = Sampler(schedule, self.rule, self.eta).reverse(
-                x_T.to(run.device), [path] * n, restore, rngs
+        if self.levels or self.dimensions != 2:
+            raise InputError(
+                "this model has not learned the whole chain in 2-D, so it can't start from noise; "
+                "train one with --set levels=0"
             )
-        return np.moveaxis(images[:, 0].cpu().numpy(), 0, -1)
+        sampler = Sampler(reverse_warmup(), "posterior")
+        chain = Chain(self.predictor(state, run), sampler, (-1.0, 1.0), self.flips)
+        path, images = even_path(sampler.schedule.T, steps), []
+        for k in range(n):
+            rng = run.rng("sample", k)
+            x_T = torch.randn((1, 1, *shape), generator=rng).to(run.device)
+            with torch.no_grad():
+                images.append(chain.run(x_T, [path], [rng])[0][0, 0].cpu().numpy())
+            run.voice.progress("sampling", k + 1, n)
+        return np.stack(images, axis=-1)
 
     def predictor(self, state: State, run: Run) -> Predictor:
         """F with its learned weights."""
@@ -297,3 +320,8 @@ class Ddm2:
         if self.network == "published":
             return Training(steps, learning_rate=1e-4, is_plain=True)
         return Training(steps)
+
+
+def _level(scan: Series, noise: NoiseModel, top: np.ndarray) -> np.ndarray:
+    """(G,) noise of volumes whose top becomes 1: the median in the mask, [-1, 1] units."""
+    return np.asarray(np.median(noise.sigma[scan.where]) * 2 / top, dtype=np.float32)

@@ -7,7 +7,8 @@ Idea    x, the volume to denoise, and x', another one, hold the same anatomy and
         the late, nearly noise-free steps are learned; sampling adds no noise and may stop early.
 Here    x' is what the volumes of nearest direction in the shell say of x together, by least
         squares. The chain's answer knows nothing of x, so at its end it is weighed with x itself,
-        each by its variance.
+        each by its variance. Being made without x it is more than sigma away from x at once, so
+        with the default threshold the chain ends after its first step; `stop` above 1 goes on.
 Differs The published chain starts from x' and gives x a weight of 1/300: what only x shows must
         come from the weights of F, learned by heart (preset "paper"). The released program
         trains without fusion and its jumps lose amplitude (preset "released"); jumps here follow
@@ -30,11 +31,11 @@ from ..intensities import PER, Intensities
 from ..noise import NoiseModel, mean_and_covariance, shuffled
 from ..predictor import AS_PUBLISHED, NETWORKS, Predictor, network
 from ..run import Run, State
-from ..sampling import RULES, Chain, Sampler, flagged, run_walk
+from ..sampling import RULES, Chain, Sampler, keep_distances, run_walk, walk_series
 from ..schedule import Schedule, like, reverse_warmup
 from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
 from ..settings import check_settings
-from ..slices import Batch, draw, map_images
+from ..slices import Batch, draw
 from ..trainer import Network, Training, load_weights, train
 
 FUSIONS = ("posterior", "none", "linear")  # Eq. 6; as released; straight from x to x'
@@ -71,6 +72,9 @@ class DiFusion:
     paper: ClassVar[str] = "Wu et al. 2025, arXiv:2501.13514"
     needs: ClassVar[str] = "2 volumes or more of one b-value, better 10"
     summary: ClassVar[str] = "late diffusion steps between two volumes of the scan"
+    after_learning: ClassVar[tuple[str, ...]] = (
+        "own", "rule", "stop", "threshold", "stride", "walk_from", "flips", "images_at_once",
+    )  # what a learned model may be used with  # fmt: skip
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "default":  {},
         "fast":     {"steps": 300},
@@ -99,8 +103,9 @@ class DiFusion:
         groups, schedule = prior_volumes(scan, self.partners, self.neighbours), reverse_warmup()
         where = np.ones_like(scan.where) if self.everywhere else scan.where
         range_ = Intensities.of(scan, where, groups[:, 0], self.intensities)
-        both = self.pairs(range_.apply(scan.data), groups, where)
-        G = len(groups)
+        X, G = range_.apply(scan.data), len(groups)
+        mixing = self.mixing(X, groups, where)
+        both = self.pairs(X, groups, mixing)
         clean = both[where][:, :G]
         F = Predictor(
             network(self.network, self.channels, 1, 1, 2, run, "F"),
@@ -115,21 +120,31 @@ class DiFusion:
             else Training(self.steps),
             run,
         )
-        state = {"volumes": torch.from_numpy(groups), "top": torch.from_numpy(range_.top)}
+        state = {"volumes": torch.from_numpy(groups), "top": torch.from_numpy(range_.top)} | mixing
         return state | {f"F.{name}": value for name, value in weights.items()}
 
-    def pairs(self, X: np.ndarray, groups: np.ndarray, where: np.ndarray) -> np.ndarray:
-        """Every volume x and then every partner x', (X, Y, Z, 2G)."""
-        both = np.empty((*X.shape[:3], 2 * len(groups)), dtype=np.float32)
+    def mixing(self, X: np.ndarray, groups: np.ndarray, where: np.ndarray) -> State:
+        """How x' is made of the other volumes: weights (G, n) and offsets (G,)."""
         mean, C = mean_and_covariance(X[where])
-        for g, (v, *others) in enumerate(groups):
-            weights = np.full(len(others), 1 / len(others))
-            if self.mix == "least-squares":
-                ridge = 1e-6 * np.trace(C) / len(C) * np.eye(len(others))  # twins may be shown
-                weights = np.linalg.solve(C[np.ix_(others, others)] + ridge, C[others, v])
-            offset = mean[v] - weights @ mean[others] if self.mix == "least-squares" else 0.0
-            both[..., g] = X[..., v]
-            both[..., len(groups) + g] = X[..., others] @ weights.astype(np.float32) + offset
+        n = groups.shape[1] - 1
+        weights, offset = np.full((len(groups), n), 1 / n), np.zeros(len(groups))
+        if self.mix == "least-squares":
+            for g, (v, *others) in enumerate(groups):
+                ridge = 1e-6 * C[others, others].mean() * np.eye(n)  # a small shell shows twins
+                weights[g] = np.linalg.solve(C[np.ix_(others, others)] + ridge, C[others, v])
+                offset[g] = mean[v] - weights[g] @ mean[others]
+        return {
+            "mix": torch.from_numpy(weights.astype(np.float32)),
+            "offset": torch.from_numpy(offset.astype(np.float32)),
+        }
+
+    def pairs(self, X: np.ndarray, groups: np.ndarray, mixing: State) -> np.ndarray:
+        """Every volume x and then every partner x', (X, Y, Z, 2G)."""
+        G, (mix, offset) = len(groups), (mixing[name].numpy() for name in ("mix", "offset"))
+        both = np.empty((*X.shape[:3], 2 * G), dtype=np.float32)
+        both[..., :G] = X[..., groups[:, 0]]
+        for g, (_, *others) in enumerate(groups):
+            both[..., G + g] = X[..., others] @ mix[g] + offset[g]
         return both
 
     def loss(self, F: Network, batch: Batch, schedule: Schedule, rng: torch.Generator) -> Tensor:
@@ -167,7 +182,7 @@ class DiFusion:
         volumes, G = groups[:, 0], len(groups)
         run.keep("passed through", np.setdiff1d(np.arange(scan.n_volumes), volumes))
         where = np.ones_like(scan.where) if self.everywhere else scan.where
-        both = self.pairs(range_.apply(scan.data), groups, where)
+        both = self.pairs(range_.apply(scan.data), groups, state)
         sigma = noise.sigma[..., None] * (2 / range_.top[volumes])
         restored = self.walk(both, where, sigma, state, run)
         if self.own == "consistency":
@@ -183,46 +198,34 @@ class DiFusion:
     ) -> np.ndarray:
         """x_out where the chain of every slice ends, (X, Y, Z, G)."""
         G, schedule = both.shape[3] // 2, reverse_warmup()
-        path = run_walk(self.latter, self.stride, self.walk_from)
-        F = Predictor(
-            network(self.network, self.channels, 1, 1, 2, run, "F"), 0, 1, self.network == "lean"
-        )
-        load_weights(F, state, "F.").to(run.device)
+        net = network(self.network, self.channels, 1, 1, 2, run, "F")
+        F = load_weights(Predictor(net, 0, 1, self.network == "lean"), state, "F.").to(run.device)
         limits = float(both[..., :G].min()), float(both[..., :G].max())
         chain = Chain(F, Sampler(schedule, self.rule), limits, self.flips)
-        far = np.full((G, both.shape[2], len(path)), np.nan, dtype=np.float32)
-        level = np.sqrt(np.mean(sigma[where] ** 2, axis=0))  # of x's noise in the mask
+        path = run_walk(self.latter, self.stride, self.walk_from)
+        level = torch.from_numpy(np.sqrt(np.mean(sigma[where] ** 2, axis=0)))  # (G,) of x's noise
 
-        def restore(batch: Batch) -> Tensor:
-            x, other = batch.y[:, :1], batch.y[:, 1:]
-            numbers = (batch.group * both.shape[2] + batch.z).tolist()
-            rngs = [run.rng("chain", number) for number in numbers]
-            t = torch.tensor([path[0]])
+        def start(batch: Batch, rngs: list[torch.Generator]) -> Tensor:
+            x, partner, t = batch.y[:, :1], batch.y[:, 1:], torch.tensor([path[0]])
             if self.own == "start":
-                x_t = x * float(schedule.alpha_bar[t].sqrt())
-            else:
-                parts = zip(x.split(1), other.split(1), rngs, strict=True)
-                x_t = torch.cat([self.diffuse(a, b, t, schedule, rng)[0] for a, b, rng in parts])
+                return x * float(schedule.alpha_bar[t].sqrt())
+            parts = zip(x.split(1), partner.split(1), rngs, strict=True)
+            return torch.cat([self.diffuse(a, b, t, schedule, rng)[0] for a, b, rng in parts])
 
-            def distance(x_out: Tensor, rows: Tensor) -> Tensor:
-                if self.threshold:
-                    whole = ((x_out - x[rows]) ** 2).mean(dim=(1, 2, 3)).sqrt()
-                    return whole * brain_weight(x[rows])
-                return batch.rms(x_out, rows) / torch.from_numpy(level)[batch.group[rows]].to(x)
+        def distance(batch: Batch, x_out: Tensor, rows: Tensor) -> Tensor:
+            x = batch.y[rows.to(x_out.device), :1]
+            if self.threshold:  # Eq. 13
+                return ((x_out - x) ** 2).mean(dim=(1, 2, 3)).sqrt() * brain_weight(x)
+            return batch.rms(x_out, rows) / level[batch.group[rows]].to(x)
 
-            stop = self.threshold or self.stop
-            x_out, curve = chain.run(x_t, [path] * len(x), rngs, distance, stop)
-            far[batch.group, batch.z, : curve.shape[1]] = curve
-            return x_out
-
-        out = map_images(restore, both, where, _pairs_of(G), run, self.images_at_once)
-        run.keep("distance from input", far)
-        odd = flagged(far)
-        run.keep(
-            "flagged slices", np.stack([state["volumes"][odd[:, 0], 0].numpy(), odd[:, 1]], axis=1)
-        )
-        run.keep("stopping steps", (~np.isnan(far)).sum(axis=2))
-        return out
+        x_out, distances = walk_series(
+            chain, start, lambda batch: [path] * len(batch.y), distance,
+            both, where, _pairs_of(G), run, "chain", self.images_at_once,
+            stop=self.threshold or self.stop,
+        )  # fmt: skip
+        keep_distances(distances, state["volumes"][:, 0].numpy(), run)
+        run.keep("stopping steps", (~np.isnan(distances)).sum(axis=2))
+        return x_out
 
 
 def brain_weight(x: Tensor) -> Tensor:

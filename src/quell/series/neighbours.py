@@ -11,6 +11,8 @@ NEIGHBOURS = ("directions", "acquisition")  # what makes a volume a neighbour
 def shells(series: Series) -> np.ndarray:
     """(V,) number of each volume's shell, by rising b-value; b=0 is shell 0 where there is one.
 
+    A shell ends where the next b-value is more than SHELL_WIDTH away; b=0 is one of its own.
+
     Without b-values all volumes are one shell.
     """
     if series.bvals is None:
@@ -18,20 +20,21 @@ def shells(series: Series) -> np.ndarray:
     b = np.where(series.is_b0, 0.0, series.bvals)
     order = np.argsort(b, kind="stable")
     starts = np.diff(b[order], prepend=b[order[0]]) > SHELL_WIDTH
+    starts |= np.diff(series.is_b0[order].astype(int), prepend=series.is_b0[order[0]]) != 0
     result = np.empty(len(b), dtype=int)
     result[order] = np.cumsum(starts)
     return result
 
 
 def prior_volumes(series: Series, n: int, by: str = "directions") -> np.ndarray:
-    """Every volume that has n others like it, and those: (G, 1 + n) int, itself first.
+    """Every volume that has others like it, and n of those: (G, 1 + n) int, itself first.
 
-    n   how many others; fewer where the largest shell has fewer
+    n   how many others; fewer where the largest shell has fewer; a smaller shell repeats its own
     by  "directions": those of its shell whose directions are nearest (an axis has no sign), in
         file order where directions are not known; "acquisition": half before and half after it
         in the file among all of b > 0, around the ends (Xiang et al. 2023)
 
-    A volume whose shell has too few others is in no group. Raises InputError where none has any.
+    A volume that is alone in its shell is in no group. Raises InputError where none has any.
     """
     groups = (_by_acquisition if by == "acquisition" else _by_direction)(series, n)
     if not len(groups):
