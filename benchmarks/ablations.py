@@ -158,7 +158,10 @@ def run_all(threads: int, path: Path) -> None:
         "machine": f"{processor()}, {threads} threads", "steps": STEPS, "rows": {}, "checks": {}
     }  # fmt: skip
     if path.exists():
-        results = json.loads(path.read_text())
+        found = json.loads(path.read_text())
+        if any(found[name] != results[name] for name in ("machine", "steps")):
+            raise SystemExit(f"{path.name} is of another machine or length; remove it first")
+        results = found
     rows = results["rows"]
     rows["noisy"] = {"fit": 0.0, "inference": 0.0} | bench.scores(bench.scan.data)
     for name, settings, variants in FITS:
@@ -240,7 +243,8 @@ def table(results: dict[str, Any]) -> str:
         "published: the rows say what a part changes at this length, not what the published "
         "training reaches. One noise draw, one seed: differences of 0.2 dB mean nothing.",
         "",
-        f"{results['machine']}. Seconds are for these four slices of 66 volumes.",
+        f"{results['machine']}. Seconds are for these four slices of 70 volumes, "
+        "with other work on the machine: within a factor of two.",
         "",
         "| | DWI PSNR, dB | b0 PSNR, dB | MSE/σ² of DWI | FA error | training, s | inference, s |",
         "| --- | --: | --: | --: | --: | --: | --: |",

@@ -197,9 +197,8 @@ correlated noise is what scanners make. `joint` is quell's default, here with th
 STANDS = {
     "joint": "the default: all volumes at once, with the scan's own noise",
     "patch2self": "exact, a second or two of work; blurs nothing in space",
-    "ddm2": "better than the published method because the slice and its estimate from other "
-    "volumes are weighed together; the diffusion chain itself adds little",
-    "ddm2-chain": "`--set output=chain`, as published: slower, not better",
+    "ddm2": "weighs the slice with its estimate from other volumes; that helps, not the chain",
+    "ddm2-chain": "`--set output=chain`: a chain of four steps instead of one; slower, not better",
     "ddm2-from-slice": "`--set start=slice`, where the published chain starts: one image at a "
     "time, so far less",
     "difusion": "the same weighing at its end; without it, close to a regression",
