@@ -328,6 +328,7 @@ def distance_curve(kept: Mapping[str, np.ndarray]) -> list[float]:
     """
     far = kept["distance from input"].reshape(-1, kept["distance from input"].shape[-1]).copy()
     far = far[np.isfinite(far[:, 0])]
+    far = far[:, ~np.isnan(far).all(axis=0)]  # up to the longest chain that was run
     for k in range(1, far.shape[1]):
         far[:, k] = np.where(np.isnan(far[:, k]), far[:, k - 1], far[:, k])
     return [float(d) for d in np.median(far, axis=0)] if len(far) else []
