@@ -240,8 +240,8 @@ def test_the_mean_and_the_rms_are_those_of_the_mask(shape):
     torch.testing.assert_close(batch.rms(x[:2, :1], rows), torch.stack(expected))
 
 
-def test_without_a_voxel_in_the_mask_both_are_zero():
+def test_without_a_voxel_in_the_mask_the_mean_is_zero_and_there_is_no_distance():
     y = torch.ones(1, 1, 4, 4)
     batch = Batch(y, torch.zeros(1, 4, 4))
     assert batch.mean(y) == 0
-    assert batch.rms(2 * y, torch.tensor([0])) == 0
+    assert batch.rms(2 * y, torch.tensor([0])).isnan().all()
