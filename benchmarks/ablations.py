@@ -12,6 +12,7 @@ Here    Four slices of phantom B, Gaussian noise correlated as a scanner's, SNR 
 """
 
 import argparse
+import copy
 import json
 import time
 from dataclasses import replace
@@ -122,6 +123,16 @@ class Bench:
         self.scaled = replace(self.scan, data=self.scale.apply(self.scan.data))
         self.maps = tensor_maps(self.clean, self.scan.bvals, self.scan.bvecs, self.scan.mask)
 
+    def with_volumes(self, chosen: np.ndarray) -> "Bench":
+        """The same scan with some of its volumes, in that order."""
+        other, scan = copy.copy(self), self.scaled
+        assert scan.bvals is not None
+        assert scan.bvecs is not None
+        other.scaled = replace(
+            scan, data=scan.data[..., chosen], bvals=scan.bvals[chosen], bvecs=scan.bvecs[chosen]
+        )
+        return other
+
     def given(self, method: Any) -> tuple[Series, NoiseModel]:
         if method.units == "sigma":
             return self.scaled, self.noise.in_units_of_sigma()
@@ -201,12 +212,7 @@ def checks(bench: Bench) -> dict[str, float]:
             np.sqrt(np.mean(change**2) / np.mean((data - bench.scaled.data)[..., j][mask] ** 2))
         )
     order = np.random.default_rng(1).permutation(bench.scan.n_volumes)
-    turned = Bench.__new__(Bench)
-    turned.__dict__ = dict(bench.__dict__)
-    turned.scaled = replace(
-        bench.scaled, data=bench.scaled.data[..., order], bvals=bench.scan.bvals[order],
-        bvecs=bench.scan.bvecs[order],
-    )  # fmt: skip
+    turned = bench.with_volumes(order)
     state_turned, _ = turned.fit("difusion", DIFUSION)
     back = np.argsort(order)
     out = method.denoise(turned.scaled, bench.noise.in_units_of_sigma(), state_turned, Run())
@@ -215,12 +221,7 @@ def checks(bench: Bench) -> dict[str, float]:
     ]
     held = np.flatnonzero(dwi)[2::10]
     kept = np.setdiff1d(np.arange(bench.scan.n_volumes), held)
-    part = Bench.__new__(Bench)
-    part.__dict__ = dict(bench.__dict__)
-    part.scaled = replace(
-        bench.scaled, data=bench.scaled.data[..., kept], bvals=bench.scan.bvals[kept],
-        bvecs=bench.scan.bvecs[kept],
-    )  # fmt: skip
+    part = bench.with_volumes(kept)
     learned, _ = part.fit("difusion", DIFUSION)
     groups = prior_volumes(bench.scaled, method.partners, method.neighbours)
     top = np.full(bench.scan.n_volumes, float(learned["top"][0]), np.float32)

@@ -38,8 +38,7 @@ def match(
     if by == "half":
         return np.full((G, Z), schedule.T // 2)
     if by == "noise-model":
-        states = np.abs(levels / s - sigma[:, None]).argmin(axis=1)
-        return np.repeat(states[:, None], Z, axis=1)
+        return np.repeat(nearest_state(schedule, sigma)[:, None], Z, axis=1)
     states = np.full((G, Z), -1)
     for z in range(Z):
         inside = where[:, :, z]
@@ -71,9 +70,13 @@ def match_variance(schedule: Schedule, variance: np.ndarray, where: np.ndarray) 
     n = inside.sum(axis=(0, 1))
     total = (variance * inside).sum(axis=(0, 1))  # (Z, G)
     mean = np.where(n > 0, total / np.maximum(n, 1), total.sum(axis=0) / n.sum())
-    sigma = np.sqrt(mean)
+    return nearest_state(schedule, np.sqrt(mean).T)
+
+
+def nearest_state(schedule: Schedule, sigma: np.ndarray) -> np.ndarray:
+    """The t whose σ_t / s_t, noise over signal, is nearest to sigma; int, as sigma."""
     s = schedule.alpha_bar.sqrt().numpy()
-    return np.asarray(np.abs(np.sqrt(1 - s**2) / s - sigma.T[..., None]).argmin(axis=2))
+    return np.asarray(np.abs(np.sqrt(1 - s**2) / s - sigma[..., None]).argmin(axis=-1))
 
 
 def calibrate(X: Tensor, Y: Tensor, schedule: Schedule, m: Tensor) -> tuple[Tensor, Tensor]:

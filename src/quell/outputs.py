@@ -103,11 +103,11 @@ def denoise_file(
 ) -> Result:
     """Denoise one scan from file to files.
 
-    files    what to read and write
-    options  what to do
-    force    replace outputs that exist
-    command  what reproduces this run, for the sidecar and the report
-    voice    told how far it is
+    files           what to read and write
+    options         what to do
+    force           replace outputs that exist
+    command         what reproduces this run, for the sidecar and the report
+    voice           told how far it is
     allow_mismatch  use a model that was learned from another scan
 
     Raises InputError, with nothing written, for what can't be read, used or written. Checkpoints
@@ -420,7 +420,7 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
             **versions(),
         },
         losses=[float(value) for value in result.losses],
-        distances=distance_curve(result.kept) if "distance from input" in result.kept else (),
+        distances=distance_curve(result.kept),
         warnings=_of_slices(result),
         findings=[finding.to_dict() for finding in result.findings],
         citations=(result.method.paper, *CITATIONS),

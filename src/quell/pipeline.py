@@ -316,8 +316,8 @@ def side_products(result: Result) -> dict[str, Any]:
         if name in kept:
             low, middle, high = np.percentile(kept[name], [0, 50, 100])
             said[key] = {"Least": int(low), "Median": int(middle), "Most": int(high)}
-    if "distance from input" in kept:
-        said["DistanceFromInput"] = [round(d, 4) for d in distance_curve(kept)]
+    if distances := distance_curve(kept):
+        said["DistanceFromInput"] = [round(d, 4) for d in distances]
     return said
 
 
@@ -325,7 +325,10 @@ def distance_curve(kept: Mapping[str, np.ndarray]) -> list[float]:
     """Median over slices of the distance from the input, after every step of the chain.
 
     Slices that ended before a step count with where they ended, those without signal not at all.
+    Empty for a method without a chain.
     """
+    if "distance from input" not in kept:
+        return []
     far = kept["distance from input"].reshape(-1, kept["distance from input"].shape[-1]).copy()
     far = far[np.isfinite(far[:, 0])]
     far = far[:, ~np.isnan(far).all(axis=0)]  # up to the longest chain that was run

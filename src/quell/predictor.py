@@ -9,11 +9,13 @@ Differs "published" hands x and s to the network of the papers as they are: betw
         300, s changes by less than a hundredth, so that network hardly sees the level.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from .run import Run
-from .unet import PUBLISHED, UNet, UNetSettings
+from .unet import PUBLISHED, UNet, UNetSettings, weights_from
 
 NETWORKS = ("lean", "published")
 AS_PUBLISHED = {
@@ -66,14 +68,11 @@ def network(
               orthogonally (gain 1), without one (Phi) as torch does
     channels  of a lean one at full resolution
     """
-    rng = run.rng(purpose)
-    with torch.random.fork_rng(devices=[]):  # layers draw from the global generator only
-        torch.manual_seed(rng.initial_seed())
+    with weights_from(run.rng(purpose)):
         if kind == "lean":
             settings = UNetSettings(channels, (1, 2, 2), dimensions=dimensions)
             return UNet(n_in, 1, n_condition, settings)
-        fields = {**PUBLISHED.__dict__, "dimensions": dimensions}
-        net = UNet(n_in, 1, n_condition, UNetSettings(**fields))
+        net = UNet(n_in, 1, n_condition, replace(PUBLISHED, dimensions=dimensions))
         for name, parameter in net.named_parameters():
             if n_condition and parameter.ndim > 1:  # Phi keeps torch's own start
                 start = nn.init.orthogonal_(torch.empty(parameter.shape))  # needs plain memory

@@ -114,11 +114,14 @@ class Sampler:
             x0_hat = restore(x_t, t, rows)
             result[on_device] = x0_hat
             ended = None if watch is None else watch(x0_hat, t, rows)
-            shape = (1, *x.shape[1:])
-            eps = torch.cat([torch.randn(shape, generator=rngs[b]) for b in rows]).to(x)
-            state[on_device] = self.step(x_t, x0_hat, t, s, eps)
             goes_on = s > 0 if ended is None else (s > 0) & ~ended.cpu()
             rows, k = rows[goes_on], k + 1
+            if len(rows):
+                here = goes_on.to(x.device)
+                shape = (1, *x.shape[1:])
+                eps = torch.cat([torch.randn(shape, generator=rngs[b]) for b in rows]).to(x)
+                x_s = self.step(x_t[here], x0_hat[here], t[goes_on], s[goes_on], eps)
+                state[rows.to(x.device)] = x_s
         return result
 
 

@@ -53,10 +53,10 @@ def train(
 ) -> State:
     """Train a network; return the running average of its weights.
 
-    net   trained in place, on the run's device
-    draw  a batch from a generator
-    loss  scalar of network, batch and generator
-    stage its name, where a method trains more than one network
+    net    trained in place, on the run's device
+    draw   a batch from a generator
+    loss   scalar of network, batch and generator
+    stage  its name, where a method trains more than one network
 
     Resumes from the run's folder where an interrupted run left a checkpoint; a step depends on
     the seed and its number alone, so the result is the same to the byte on the same device.

@@ -13,6 +13,8 @@ Differs No attention. The last convolution starts at zero, so an untrained netwo
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +37,14 @@ class UNetSettings:
 
 # 24,325,761 parameters with two channels in and no condition, 24,472,161 with one and one
 PUBLISHED = UNetSettings(32, (1, 2, 4, 8, 8), embedding=32, groups=32, is_sr3=True, attention=(3,))
+
+
+@contextmanager
+def weights_from(rng: torch.Generator) -> Iterator[None]:
+    """What is made inside draws its weights from `rng`: layers know the global generator only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(rng.initial_seed())
+        yield
 
 
 class UNet(nn.Module):

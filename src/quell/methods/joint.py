@@ -31,7 +31,7 @@ from ..run import Run, State
 from ..series import InputError, Series
 from ..slices import Batch, draw, map_slices
 from ..trainer import Network, Training, load_weights, train
-from ..unet import UNet, UNetSettings
+from ..unet import UNet, UNetSettings, weights_from
 
 NOISES = ("measured", "white")  # what the added noise may be like
 IMAGES_AT_ONCE = 4  # components of a slice per pass: more is slower, the caches overflow
@@ -117,8 +117,7 @@ class Joint:
 
     def network(self, rng: torch.Generator) -> UNet:
         """The U-Net F, its weights drawn from `rng`."""
-        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator only
-            torch.manual_seed(rng.initial_seed())
+        with weights_from(rng):
             settings = UNetSettings(self.channels, self.multipliers)
             return UNet(1 + self.guides, 1, n_condition=2, settings=settings)
 

@@ -57,8 +57,8 @@ def _by_direction(series: Series, n: int) -> list[list[int]]:
             distance = (1 - closeness) * 1e6 + distance
         nearest = others[np.argsort(distance, kind="stable")]
         if len(nearest):  # a small shell (a few b0s) shows its volumes more than once
-            groups.append([v, *np.resize(nearest, n)] if n else [])
-    return [group for group in groups if group]
+            groups.append([v, *np.resize(nearest, n)])
+    return groups
 
 
 def _by_acquisition(series: Series, n: int) -> list[list[int]]:
