@@ -21,6 +21,7 @@ from quell.schedule import reverse_warmup
 from quell.series import InputError, Series
 from quell.simulate import corrupt, phantom
 from quell.slices import Batch
+from quell.trainer import Training
 
 TINY = {"stage1_steps": 3, "steps": 3, "channels": 8, "patches": 2, "patch": 16, "priors": 4}
 CHAIN = {"output": "chain", "rule": "posterior", "chain": 3}
@@ -570,7 +571,7 @@ def test_stage_1_does_not_look_at_the_volume_it_predicts(scan, fitted):
 
 
 def test_an_untrained_stage_1_is_the_mean_of_the_neighbours(scan, fitted):
-    is_last = "Phi.leave"
+    is_last = "Phi.unet.leave"
     state = {n: torch.zeros_like(v) if n.startswith(is_last) else v for n, v in fitted.items()}
     Y = estimate(Ddm2(**TINY), scan, state)
     for v, *others in state["volumes"].tolist():
@@ -618,7 +619,7 @@ def test_the_published_preset_holds_what_was_published():
     }
     assert {name: getattr(paper, name) for name in expected} == expected
     assert paper.patch >= 512  # whole slices
-    training = paper._training(paper.steps)
+    training = Training.of(paper.network, paper.steps)
     assert (training.is_plain, training.learning_rate, training.steps) == (True, 1e-4, 100_000)
 
 

@@ -324,8 +324,9 @@ def last_distance(run: Run) -> np.ndarray:
 class Fades(nn.Module):
     """A network that leads away from the volume, a little more at every step."""
 
-    def __init__(self, *_: object) -> None:
-        super().__init__()
+    @classmethod
+    def of(cls, *_: object) -> "Fades":
+        return cls()
 
     def forward(self, x_t: Tensor, s: Tensor) -> Tensor:
         return 0.97 * x_t

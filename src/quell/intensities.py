@@ -51,3 +51,12 @@ class Intensities:
     def undo(self, data: np.ndarray, volumes: np.ndarray) -> np.ndarray:
         """(X, Y, Z, G) of those volumes back in the series' own units."""
         return np.asarray((data + 1) * (self.top[volumes] / 2), dtype=np.float32)
+
+    def put_back(self, data: np.ndarray, restored: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+        """A series (X, Y, Z, V) with some volumes replaced, in its own units.
+
+        restored  (X, Y, Z, G) of those volumes, [-1, 1]
+        """
+        out = data.astype(np.float32)
+        out[..., volumes] = self.undo(restored, volumes)
+        return out

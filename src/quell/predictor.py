@@ -10,6 +10,7 @@ Differs "published" hands x and s to the network of the papers as they are: betw
 """
 
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,17 @@ AS_PUBLISHED = {
     "steps": 100_000, "network": "published", "flips": 4, "patches": 32, "patch": 4096,
     "everywhere": True, "intensities": "volume-maximum", "neighbours": "acquisition",
 }  # what the released programs of DDM² and Di-Fusion share  # fmt: skip
+
+
+class HasNetwork(Protocol):
+    """A method's settings that say what its networks are."""
+
+    @property
+    def network(self) -> str: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def dimensions(self) -> int: ...
 
 
 class Predictor(nn.Module):
@@ -40,6 +52,13 @@ class Predictor(nn.Module):
         self.register_buffer("centre", torch.tensor(float(centre)))
         self.register_buffer("spread", torch.tensor(float(spread)))
 
+    @classmethod
+    def of(cls, method: HasNetwork, run: Run, centre: float = 0, spread: float = 1) -> "Predictor":
+        """An untrained one, F of the papers."""
+        kind, channels, dimensions = method.network, method.channels, method.dimensions
+        unet = network(kind, channels, 1, 1, dimensions, run, "F")
+        return cls(unet, centre, spread, kind == "lean")
+
     def forward(self, x_t: Tensor, s: Tensor) -> Tensor:
         """(B, 1, H, W).
 
@@ -57,6 +76,40 @@ class Predictor(nn.Module):
         skip = s * self.spread**2 / total
         out: Tensor = self.unet(x, level)
         return self.centre + skip * x + (sigma * self.spread / total) * out
+
+
+class VolumePredictor(nn.Module):
+    """A volume from others like it; a lean network corrects their mean, a published one says it.
+
+    unet     n channels in, one out, no numbers
+    centre   mean of clean images
+    spread   their standard deviation
+    """
+
+    def __init__(self, unet: UNet, centre: float, spread: float, is_lean: bool) -> None:
+        super().__init__()
+        self.unet, self.is_lean = unet, is_lean
+        self.centre: Tensor
+        self.spread: Tensor
+        self.register_buffer("centre", torch.tensor(float(centre)))
+        self.register_buffer("spread", torch.tensor(float(spread)))
+
+    @classmethod
+    def of(
+        cls, method: HasNetwork, n: int, run: Run, centre: float = 0, spread: float = 1
+    ) -> "VolumePredictor":
+        """An untrained one, Phi of DDM², for n others."""
+        kind, channels, dimensions = method.network, method.channels, method.dimensions
+        unet = network(kind, channels, n, 0, dimensions, run, "Phi")
+        return cls(unet, centre, spread, kind == "lean")
+
+    def forward(self, others: Tensor) -> Tensor:
+        """(B, 1, H, W) from others (B, n, H, W)."""
+        if not self.is_lean:
+            result: Tensor = self.unet(others)
+            return result
+        correction: Tensor = self.unet((others - self.centre) / self.spread)
+        return others.mean(dim=1, keepdim=True) + self.spread * correction
 
 
 def network(

@@ -186,33 +186,68 @@ def walk_series(
     n_at_once: int,
     stop: float = math.inf,
     dimensions: int = 2,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The chain of every image of a series: x0_hat (X, Y, Z, G) and its distances (G, Z, K).
+    samples: int = 1,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The chain of every image of a series.
 
     start     the images (B, 1, H, W) at the first step of their paths
     paths     for each image its steps
     distance  (batch, x0_hat, rows) -> (rows,), as in `Chain.run`
     data, where, groups, n_at_once, dimensions  as in `slices.map_images`
     purpose   of the random numbers: image k of the series always has the same
+    samples   chains of every image
+
+    Returns x0_hat (X, Y, Z, G), the mean over samples; its distances (G, Z, K) in the last one;
+    and the standard deviation over samples (X, Y, Z, G), None where there is one.
     """
     n_slices = data.shape[2] if dimensions == 2 else 1
     curves: dict[tuple[int, int], np.ndarray] = {}
 
-    def restore(batch: Batch) -> Tensor:
+    def restore(batch: Batch, sample: int) -> Tensor:
         places = list(zip(batch.group.tolist(), batch.z.tolist(), strict=True))
-        rngs = [run.rng(purpose, g * n_slices + z) for g, z in places]
+        rngs = [run.rng(f"{purpose} {sample}", g * n_slices + z) for g, z in places]
         x0_hat, far = chain.run(
             start(batch, rngs), paths(batch), rngs, partial(distance, batch), stop
         )
         curves.update(zip(places, far.numpy(), strict=True))
         return x0_hat
 
-    restored = map_images(restore, data, where, groups, run, n_at_once, "denoising", dimensions)
+    parts = [
+        map_images(
+            partial(restore, sample=k), data, where, groups, run, n_at_once, "denoising", dimensions
+        )
+        for k in range(samples)
+    ]
     n_steps = max(len(curve) for curve in curves.values())
     distances = np.full((len(groups), n_slices, n_steps), np.nan, dtype=np.float32)
     for place, curve in curves.items():
         distances[place][: len(curve)] = curve
-    return restored, distances
+    spread = np.std(parts, axis=0, ddof=1) if samples > 1 else None
+    return np.mean(parts, axis=0), distances, spread
+
+
+def draw_images(chain: Chain, shape: tuple[int, ...], n: int, steps: int, run: Run) -> np.ndarray:
+    """n images (X, Y, n) by the chain from noise alone, in so many steps."""
+    path, images = even_path(chain.sampler.schedule.T, steps), []
+    for k in range(n):
+        rng = run.rng("sample", k)
+        x_T = torch.randn((1, 1, *shape), generator=rng).to(run.device)
+        with torch.no_grad():
+            images.append(chain.run(x_T, [path], [rng])[0][0, 0].cpu().numpy())
+        run.voice.progress("sampling", k + 1, n)
+    return np.stack(images, axis=-1)
+
+
+def keep_spread(spread: np.ndarray, volumes: np.ndarray, top: np.ndarray, run: Run) -> None:
+    """Keep the standard deviation over samples, in the series' units; 0 in other volumes.
+
+    spread   (X, Y, Z, G)  [-1, 1] units
+    volumes  (G,)  of the scan
+    top      (V,)  what became 1
+    """
+    whole = np.zeros((*spread.shape[:3], len(top)), dtype=np.float32)
+    whole[..., volumes] = spread * top[volumes] / 2
+    run.keep("spread", whole)
 
 
 def keep_distances(distances: np.ndarray, volumes: np.ndarray, run: Run) -> None:

@@ -92,6 +92,11 @@ class Schedule:
         """√(1-ᾱ_t), the noise of step t; any shape."""
         return (1 - self.alpha_bar[t.cpu()]).sqrt()
 
+    def between(self, t: Tensor, rng: torch.Generator) -> Tensor:
+        """√ᾱ (B,) uniform between that of steps t-1 and t: a continuous noise level."""
+        s, u = self.alpha_bar.sqrt(), torch.rand(len(t), generator=rng)
+        return (s[t] + u * (s[t - 1] - s[t])).float()
+
 
 def like(values: Tensor, x: Tensor) -> Tensor:
     """(B,) as (B, 1, 1, 1), or as many axes as x has, of its type and on its device."""

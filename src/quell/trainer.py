@@ -42,6 +42,11 @@ class Training:
     average: float = 0.99  # decay of the running average of the weights (EMA)
     is_plain: bool = False  # Adam at a constant rate, no average: as the diffusion papers train
 
+    @staticmethod
+    def of(network: str, steps: int) -> "Training":
+        """Adam at 1e-4 for the "published" network, quell's own way for a "lean" one."""
+        return Training(steps, 1e-4, is_plain=True) if network == "published" else Training(steps)
+
 
 def train(
     net: nn.Module,

@@ -18,7 +18,7 @@ Symbols
     s_t, σ_t   √ᾱ_t and √(1-ᾱ_t);  m  the matched state
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,9 +30,18 @@ from ..consistency import consistent, keep_means
 from ..intensities import PER, Intensities
 from ..matching import MATCHINGS, calibrate, match, match_variance
 from ..noise import NoiseModel
-from ..predictor import AS_PUBLISHED, NETWORKS, Predictor, network
+from ..predictor import AS_PUBLISHED, NETWORKS, Predictor, VolumePredictor
 from ..run import Run, State
-from ..sampling import RULES, Chain, Sampler, even_path, keep_distances, walk_series
+from ..sampling import (
+    RULES,
+    Chain,
+    Sampler,
+    draw_images,
+    even_path,
+    keep_distances,
+    keep_spread,
+    walk_series,
+)  # fmt: skip
 from ..schedule import Schedule, like, reverse_warmup
 from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
 from ..settings import check_settings
@@ -115,80 +124,59 @@ class Ddm2:
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """Stages I, II and III on one scan."""
         (scan,), (noise,) = scans, noises  # Phi's volumes mean something in their own scan only
-        groups, schedule = prior_volumes(scan, self.priors, self.neighbours), reverse_warmup()
-        where = np.ones_like(scan.where) if self.everywhere else scan.where
+        groups, where = prior_volumes(scan, self.priors, self.neighbours), self.where(scan)
         range_ = Intensities.of(scan, where, groups[:, 0], self.intensities)
         X = range_.apply(scan.data)
-        clean = X[where][:, groups[:, 0]]
-        centre, spread = float(clean.mean()), float(clean.std())
         state = {"volumes": torch.from_numpy(groups), "top": torch.from_numpy(range_.top)}
-
-        Phi = network(
-            self.network, self.channels, groups.shape[1] - 1, 0, self.dimensions, run, "Phi"
-        )
+        clean = X[where][:, groups[:, 0]]
+        moments = float(clean.mean()), float(clean.std())
         weights = train(
-            Phi,
+            VolumePredictor.of(self, groups.shape[1] - 1, run, *moments),
             lambda rng: draw(X, where, self.patches, self.patch, rng, groups, self.dimensions),
-            lambda net, batch, rng: batch.mean(
-                (self.predict(net, batch.y[:, 1:], centre, spread) - batch.y[:, :1]) ** 2
-            ),
-            self._training(self.stage1_steps),
+            lambda Phi, batch, rng: batch.mean((Phi(batch.y[:, 1:]) - batch.y[:, :1]) ** 2),
+            Training.of(self.network, self.stage1_steps),
             run,
             "stage I",
         )
         state |= {f"Phi.{name}": value for name, value in weights.items()}
-        state |= {"centre": torch.tensor(centre), "spread": torch.tensor(spread)}
         Y = self.stage1(X, where, state, run)
 
-        sigma = _level(scan, noise, range_.top[groups[:, 0]])
-        m = match(schedule, X[..., groups[:, 0]], Y, where, self.matching, sigma)
-        if (m < self.least_state).any():
-            n = int((m < self.least_state).sum())
+        level = _level(scan, noise, range_.top[groups[:, 0]])
+        schedule = reverse_warmup()
+        m = match(schedule, X[..., groups[:, 0]], Y, where, self.matching, level)
+        if n := int((m < self.least_state).sum()):
             run.voice.say(
                 f"{n} slices hold almost no noise, or could not be matched; "
                 f"state {self.least_state} is taken"
             )
-        m = np.maximum(self.for_images(m), self.least_state)
-        state["matched"] = torch.from_numpy(m)
+        state["matched"] = torch.from_numpy(np.maximum(self.for_images(m), self.least_state))
 
-        F = Predictor(
-            network(self.network, self.channels, 1, 1, self.dimensions, run, "F"),
-            centre, spread, self.network == "lean",
-        )  # fmt: skip
         both = np.concatenate([X, Y], axis=3)
         pairs = np.stack([groups[:, 0], X.shape[3] + np.arange(len(groups))], axis=1)
         root = noise.in_plane_filter((min(self.patch, X.shape[0]), min(self.patch, X.shape[1])))
         weights = train(
-            F,
+            Predictor.of(self, run, *moments),
             lambda rng: draw(both, where, self.patches, self.patch, rng, pairs, self.dimensions),
-            lambda net, batch, rng: self.loss(net, batch, state["matched"], schedule, root, rng),
-            self._training(self.steps),
+            lambda F, batch, rng: self.loss(F, batch, state["matched"], schedule, root, rng),
+            Training.of(self.network, self.steps),
             run,
             "stage III",
         )
         return state | {f"F.{name}": value for name, value in weights.items()}
 
-    def for_images(self, m: np.ndarray) -> np.ndarray:
-        """The states of slices (G, Z) as those of what the network is shown: in 3-D (G, 1)."""
-        return m if self.dimensions == 2 else np.median(m, axis=1, keepdims=True).astype(int)
-
-    def predict(self, Phi: Network, priors: Tensor, centre: float, spread: float) -> Tensor:
-        """Y (B, 1, H, W) from the priors (B, n, H, W); a lean Phi corrects their mean."""
-        if self.network == "published":
-            return Phi(priors)
-        return priors.mean(dim=1, keepdim=True) + spread * Phi((priors - centre) / spread)
-
     def stage1(self, X: np.ndarray, where: np.ndarray, state: State, run: Run) -> np.ndarray:
         """Phi's estimate of every volume it can predict, (X, Y, Z, G)."""
         groups = state["volumes"].numpy()
-        n_priors = groups.shape[1] - 1
-        Phi = network(self.network, self.channels, n_priors, 0, self.dimensions, run, "Phi")
+        Phi = VolumePredictor.of(self, groups.shape[1] - 1, run)
         load_weights(Phi, state, "Phi.").to(run.device)
-        centre, spread = float(state["centre"]), float(state["spread"])
         return map_images(
-            lambda batch: self.predict(Phi, batch.y[:, 1:], centre, spread),
+            lambda batch: Phi(batch.y[:, 1:]),
             X, where, groups, run, self.images_at_once, "stage I", self.dimensions,
         )  # fmt: skip
+
+    def for_images(self, m: np.ndarray) -> np.ndarray:
+        """The states of slices (G, Z) as those of what the network is shown: in 3-D (G, 1)."""
+        return m if self.dimensions == 2 else np.median(m, axis=1, keepdims=True).astype(int)
 
     def loss(
         self, F: Network, batch: Batch, m: Tensor, schedule: Schedule, root: Tensor,
@@ -196,8 +184,7 @@ class Ddm2:
     ) -> Tensor:  # fmt: skip
         """‖F(s Y' + √(1-s²) ε', s) − X‖², the paper's Eq. 7 with its noise scaled."""
         X, Y = batch.y[:, :1], batch.y[:, 1:]
-        own = m[batch.group, batch.z]
-        Y, eps = calibrate(X, Y, schedule, own)
+        Y, eps = calibrate(X, Y, schedule, m[batch.group, batch.z])
         if self.noise == "shuffled":
             eps = noise_model.shuffled(eps, rng)
         elif self.noise == "gaussian":
@@ -207,41 +194,32 @@ class Ddm2:
         last = schedule.T if not self.levels else min(schedule.T, int(self.levels * int(m.max())))
         n = 1 if self.everywhere else len(X)  # the released code: one step for the whole batch
         t = torch.randint(1, last + 1, (n,), generator=rng).expand(len(X))
-        s = schedule.alpha_bar.sqrt()
-        u = torch.rand(len(X), generator=rng)
-        s = (s[t] + u * (s[t - 1] - s[t])).float().to(X.device)
+        s = schedule.between(t, rng).to(X)
         x_t = like(s, X) * Y + like((1 - s**2).sqrt(), X) * eps
         aim = X if self.target == "noisy" else Y
         return batch.mean((F(x_t, s) - aim) ** 2)
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
         """The chain from every slice's matched state; volumes without partners pass unchanged."""
-        groups = state["volumes"].numpy()
-        where = np.ones_like(scan.where) if self.everywhere else scan.where
-        range_ = Intensities(state["top"].numpy())
-        X = range_.apply(scan.data)
-        run.keep("passed through", np.setdiff1d(np.arange(scan.n_volumes), groups[:, 0]))
-        run.keep("matched states", state["matched"].numpy())
+        volumes, range_ = state["volumes"][:, 0].numpy(), Intensities(state["top"].numpy())
+        X, where, m = range_.apply(scan.data), self.where(scan), state["matched"]
+        noisy, restored = X[..., volumes], X[..., volumes]
+        run.keep("passed through", np.setdiff1d(np.arange(scan.n_volumes), volumes))
         if self.output == "stage-1":
             restored = self.stage1(X, where, state, run)
-        else:
-            x, m = X[..., groups[:, 0]], state["matched"]
-            if self.start == "consistent":
-                sigma = noise.sigma[..., None] * (2 / range_.top[groups[:, 0]])
-                estimate = self.stage1(X, where, state, run)
-                x, variance = consistent(x, estimate, sigma, shells(scan)[groups[:, 0]])
-                states = self.for_images(match_variance(reverse_warmup(), variance, where))
-                m = torch.from_numpy(states).clamp(min=self.least_state)
-                run.keep("matched states", m.numpy())
-            noisy, level = X[..., groups[:, 0]], _level(scan, noise, range_.top[groups[:, 0]])
-            restored = x
-            if self.output != "start":
-                restored = self.chain_from(x, noisy, level, where, m, state, run)
+        elif self.start == "consistent":
+            sigma = noise.sigma[..., None] * (2 / range_.top[volumes])
+            estimate = self.stage1(X, where, state, run)
+            restored, variance = consistent(noisy, estimate, sigma, shells(scan)[volumes])
+            m = torch.from_numpy(self.for_images(match_variance(reverse_warmup(), variance, where)))
+            m = m.clamp(min=self.least_state)
+        run.keep("matched states", m.numpy())
+        if self.output in ("chain", "one-step"):
+            level = _level(scan, noise, range_.top[volumes])
+            restored = self.chain_from(restored, noisy, level, where, m, state, run)
         if self.intensities == "series":
-            restored = keep_means(restored, X[..., groups[:, 0]], where)
-        out = scan.data.astype(np.float32)
-        out[..., groups[:, 0]] = range_.undo(restored, groups[:, 0])
-        return out
+            restored = keep_means(restored, noisy, where)
+        return range_.put_back(scan.data, restored, volumes)
 
     def chain_from(
         self, x: np.ndarray, noisy: np.ndarray, level: np.ndarray, where: np.ndarray, m: Tensor,
@@ -252,39 +230,28 @@ class Ddm2:
         x, noisy  (X, Y, Z, G)  where the chains start, and the input
         level     (G,)          of the input's noise
         """
-        sampler = Sampler(reverse_warmup(), self.rule, self.eta)
-        limits, s = (float(x.min()), float(x.max())), sampler.schedule.alpha_bar.sqrt()
-        chain = Chain(self.predictor(state, run), sampler, limits, self.flips)
-        n_steps = {"one-step": 1}.get(self.output, self.chain) or sampler.schedule.T
+        chain = self.chain_of(state, (float(x.min()), float(x.max())), run)
+        T, s = chain.sampler.schedule.T, chain.sampler.schedule.alpha_bar.sqrt()
+        n_steps = {"one-step": 1}.get(self.output, self.chain) or T
 
         def start(batch: Batch, rngs: list[torch.Generator]) -> Tensor:
             # the published chain starts from X itself, though state m means s_m times the image
-            is_scaled = self.start == "consistent"
-            x = batch.y[:, :1]
+            x, is_scaled = batch.y[:, :1], self.start == "consistent"
             return x * like(s[m[batch.group, batch.z]], x) if is_scaled else x
 
-        G, parts = x.shape[3], []
-        both, pairs = (
-            np.concatenate([x, noisy], axis=3),
-            np.stack([np.arange(G), np.arange(G, 2 * G)], 1),
-        )
-        for sample in range(self.samples):
-            restored, distances = walk_series(
-                chain, start,
-                lambda batch: [even_path(int(t), n_steps) for t in m[batch.group, batch.z]],
-                lambda batch, x0_hat, rows: batch.rms(x0_hat, rows, 1)
-                / torch.from_numpy(level)[batch.group[rows]].to(x0_hat),
-                both, where, pairs, run, f"chain {sample}",
-                self.images_at_once, dimensions=self.dimensions,
-            )  # fmt: skip
-            parts.append(restored)
-        volumes = state["volumes"][:, 0].numpy()
+        G, volumes = x.shape[3], state["volumes"][:, 0].numpy()
+        restored, distances, spread = walk_series(
+            chain, start,
+            lambda batch: [even_path(int(t), n_steps) for t in m[batch.group, batch.z]],
+            lambda batch, x0_hat, rows: batch.rms(x0_hat, rows, 1)
+            / torch.from_numpy(level)[batch.group[rows]].to(x0_hat),
+            np.concatenate([x, noisy], axis=3), where, np.arange(2 * G).reshape(2, G).T, run,
+            "chain", self.images_at_once, dimensions=self.dimensions, samples=self.samples,
+        )  # fmt: skip
         keep_distances(distances, volumes, run)
-        if self.draws_samples:
-            spread = np.zeros((*x.shape[:3], len(state["top"])), dtype=np.float32)
-            spread[..., volumes] = np.std(parts, axis=0, ddof=1) * state["top"].numpy()[volumes] / 2
-            run.keep("spread", spread)
-        return np.mean(parts, axis=0)
+        if spread is not None and self.draws_samples:
+            keep_spread(spread, volumes, state["top"].numpy(), run)
+        return restored
 
     def sample(
         self, state: State, shape: tuple[int, ...], n: int, steps: int, run: Run
@@ -298,28 +265,21 @@ class Ddm2:
                 "this model has not learned the whole chain in 2-D, so it can't start from noise; "
                 "train one with --set levels=0"
             )
-        sampler = Sampler(reverse_warmup(), "posterior")
-        chain = Chain(self.predictor(state, run), sampler, (-1.0, 1.0), self.flips)
-        path, images = even_path(sampler.schedule.T, steps), []
-        for k in range(n):
-            rng = run.rng("sample", k)
-            x_T = torch.randn((1, 1, *shape), generator=rng).to(run.device)
-            with torch.no_grad():
-                images.append(chain.run(x_T, [path], [rng])[0][0, 0].cpu().numpy())
-            run.voice.progress("sampling", k + 1, n)
-        return np.stack(images, axis=-1)
+        ancestral = replace(self, rule="posterior")
+        return draw_images(ancestral.chain_of(state, (-1.0, 1.0), run), shape, n, steps, run)
+
+    def where(self, scan: Series) -> np.ndarray:
+        """(X, Y, Z) bool: where to learn and match."""
+        return np.ones_like(scan.where) if self.everywhere else scan.where
 
     def predictor(self, state: State, run: Run) -> Predictor:
         """F with its learned weights."""
-        net = network(self.network, self.channels, 1, 1, self.dimensions, run, "F")
-        F = Predictor(net, 0.0, 1.0, self.network == "lean")
-        return load_weights(F, state, "F.").to(run.device)
+        return load_weights(Predictor.of(self, run), state, "F.").to(run.device)
 
-    def _training(self, steps: int) -> Training:
-        """Adam at 1e-4 for the published network, quell's own training for a lean one."""
-        if self.network == "published":
-            return Training(steps, learning_rate=1e-4, is_plain=True)
-        return Training(steps)
+    def chain_of(self, state: State, limits: tuple[float, float], run: Run) -> Chain:
+        """The chain that F walks."""
+        sampler = Sampler(reverse_warmup(), self.rule, self.eta)
+        return Chain(self.predictor(state, run), sampler, limits, self.flips)
 
 
 def _level(scan: Series, noise: NoiseModel, top: np.ndarray) -> np.ndarray:

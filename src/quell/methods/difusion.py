@@ -29,7 +29,7 @@ from torch import Tensor
 from ..consistency import consistent, keep_means
 from ..intensities import PER, Intensities
 from ..noise import NoiseModel, mean_and_covariance, shuffled
-from ..predictor import AS_PUBLISHED, NETWORKS, Predictor, network
+from ..predictor import AS_PUBLISHED, NETWORKS, Predictor
 from ..run import Run, State
 from ..sampling import RULES, Chain, Sampler, keep_distances, run_walk, walk_series
 from ..schedule import Schedule, like, reverse_warmup
@@ -71,6 +71,7 @@ class DiFusion:
     name: ClassVar[str] = "difusion"
     paper: ClassVar[str] = "Wu et al. 2025, arXiv:2501.13514"
     needs: ClassVar[str] = "2 volumes or more of one b-value, better 10"
+    dimensions: ClassVar[int] = 2
     summary: ClassVar[str] = "late diffusion steps between two volumes of the scan"
     after_learning: ClassVar[tuple[str, ...]] = (
         "own", "rule", "stop", "threshold", "stride", "walk_from", "flips", "images_at_once",
@@ -107,17 +108,11 @@ class DiFusion:
         mixing = self.mixing(X, groups, where)
         both = self.pairs(X, groups, mixing)
         clean = both[where][:, :G]
-        F = Predictor(
-            network(self.network, self.channels, 1, 1, 2, run, "F"),
-            float(clean.mean()), float(clean.std()), self.network == "lean",
-        )  # fmt: skip
         weights = train(
-            F,
+            Predictor.of(self, run, float(clean.mean()), float(clean.std())),
             lambda rng: draw(both, where, self.patches, self.patch, rng, _pairs_of(G)),
             lambda net, batch, rng: self.loss(net, batch, schedule, rng),
-            Training(self.steps, learning_rate=1e-4, is_plain=True)
-            if self.network == "published"
-            else Training(self.steps),
+            Training.of(self.network, self.steps),
             run,
         )
         state = {"volumes": torch.from_numpy(groups), "top": torch.from_numpy(range_.top)} | mixing
@@ -161,9 +156,7 @@ class DiFusion:
         x_star = self.fuse(x, partner, t, schedule)
         difference = x - partner
         xi = shuffled(difference - difference.mean(dim=(1, 2, 3), keepdim=True), rng)  # Eq. 8
-        level = schedule.alpha_bar.sqrt()
-        u = torch.rand(len(x), generator=rng)
-        s = (level[t] + u * (level[t - 1] - level[t])).float().to(x.device)
+        s = schedule.between(t.expand(len(x)), rng).to(x.device)
         return like(s, x) * x_star + like((1 - s**2).sqrt(), x) * xi, s  # Eq. 7
 
     def fuse(self, x: Tensor, partner: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
@@ -189,17 +182,14 @@ class DiFusion:
             restored, _ = consistent(both[..., :G], restored, sigma, shells(scan)[volumes])
         if self.intensities == "series":
             restored = keep_means(restored, both[..., :G], where)
-        out = scan.data.astype(np.float32)
-        out[..., volumes] = range_.undo(restored, volumes)
-        return out
+        return range_.put_back(scan.data, restored, volumes)
 
     def walk(
         self, both: np.ndarray, where: np.ndarray, sigma: np.ndarray, state: State, run: Run
     ) -> np.ndarray:
         """x_out where the chain of every slice ends, (X, Y, Z, G)."""
         G, schedule = both.shape[3] // 2, reverse_warmup()
-        net = network(self.network, self.channels, 1, 1, 2, run, "F")
-        F = load_weights(Predictor(net, 0, 1, self.network == "lean"), state, "F.").to(run.device)
+        F = load_weights(Predictor.of(self, run), state, "F.").to(run.device)
         limits = float(both[..., :G].min()), float(both[..., :G].max())
         chain = Chain(F, Sampler(schedule, self.rule), limits, self.flips)
         path = run_walk(self.latter, self.stride, self.walk_from)
@@ -218,7 +208,7 @@ class DiFusion:
                 return ((x_out - x) ** 2).mean(dim=(1, 2, 3)).sqrt() * brain_weight(x)
             return batch.rms(x_out, rows) / level[batch.group[rows]].to(x)
 
-        x_out, distances = walk_series(
+        x_out, distances, _ = walk_series(
             chain, start, lambda batch: [path] * len(batch.y), distance,
             both, where, _pairs_of(G), run, "chain", self.images_at_once,
             stop=self.threshold or self.stop,

@@ -77,6 +77,5 @@ class Noise2Noise:
         restored = map_images(
             lambda b: b.y + net(b.y), X, scan.where, volumes[:, None], run, self.images_at_once
         )
-        out = scan.data.astype(np.float32)
-        out[..., volumes] = range_.undo(keep_means(restored, X[..., volumes], scan.where), volumes)
-        return out
+        restored = keep_means(restored, X[..., volumes], scan.where)
+        return range_.put_back(scan.data, restored, volumes)
