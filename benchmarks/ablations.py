@@ -36,7 +36,8 @@ SLICES, SNR, STEPS = slice(10, 14), 15.0, 150
 Settings = dict[str, Any]
 
 DDM2: Settings = {"stage1_steps": STEPS, "steps": STEPS}
-DIFUSION: Settings = {"steps": STEPS, "stride": 50, "walk_from": 1}
+DIFUSION: Settings = {"steps": STEPS, "stride": 10, "walk_from": 1}
+LATER: Settings = DIFUSION | {"stride": 50}
 PUBLISHED_CHAIN: Settings = {"start": "slice", "output": "chain", "rule": "posterior"}
 # what is trained: (method, settings of the fit, {row: settings of the denoising})
 FITS: list[tuple[str, Settings, dict[str, Settings]]] = [
@@ -87,14 +88,23 @@ FITS: list[tuple[str, Settings, dict[str, Settings]]] = [
         "without the slice, whole chain": {"own": "none", "stop": 100.0},
         "chain from the slice": {"own": "start"},
         "one pass from the slice": {"own": "start", "stop": 0.0},
-        "one-step weights, whole chain": {"rule": "mean-one-step", "stop": 100.0},
-        "released weights, whole chain": {"rule": "mean-mixed", "stop": 100.0},
     }),
     ("difusion", DIFUSION | {"fusion": "posterior"}, {"fusion as in the paper": {}}),
     ("difusion", DIFUSION | {"fusion": "linear"}, {"linear fusion": {}}),
-    ("difusion", DIFUSION | {"latter": 101}, {"T_c = 100": {}}),
-    ("difusion", DIFUSION | {"latter": 501}, {"T_c = 500": {}}),
-    ("difusion", DIFUSION | {"latter": 1000, "stride": 200}, {"T_c = 1000": {}}),
+    ("difusion", LATER | {"latter": 101}, {"T_c = 100": {}}),
+    ("difusion", LATER | {"latter": 301}, {
+        "T_c = 300, as published": {},
+        "T_c = 300, without the slice, whole chain": {"own": "none", "stop": 100.0},
+        "T_c = 300, chain from the slice": {"own": "start"},
+        "T_c = 300, one-step weights, whole chain": {"rule": "mean-one-step", "stop": 100.0},
+        "T_c = 300, released weights, whole chain": {"rule": "mean-mixed", "stop": 100.0},
+    }),
+    ("difusion", LATER | {"latter": 301, "fusion": "posterior"}, {
+        "T_c = 300, fusion as in the paper": {},
+    }),
+    ("difusion", LATER | {"latter": 301, "fusion": "linear"}, {"T_c = 300, linear fusion": {}}),
+    ("difusion", LATER | {"latter": 501}, {"T_c = 500": {}}),
+    ("difusion", LATER | {"latter": 1000, "stride": 200}, {"T_c = 1000": {}}),
     ("difusion", DIFUSION | {"partners": 1, "mix": "mean", "neighbours": "acquisition"}, {
         "published pairs: the volume before": {},
         "published pairs, without the slice at the end": {"own": "none"},

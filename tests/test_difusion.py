@@ -24,7 +24,7 @@ from quell.series import InputError, Series, shells
 from quell.simulate import corrupt, phantom
 from quell.slices import Batch
 
-TINY = {"steps": 3, "channels": 8, "patches": 2, "patch": 16, "partners": 4}
+TINY = {"steps": 3, "channels": 8, "patches": 2, "patch": 16, "partners": 4, "latter": 301}
 SHORT = {"stride": 100, "walk_from": 1}  # steps 301, 201, 101 and 1
 SIGMA = 40.0  # of the noise, where the phantom's white matter is 750
 SCHEDULE = reverse_warmup()
@@ -195,7 +195,7 @@ def test_only_the_late_steps_are_learned_one_for_a_batch():
     batch = Batch(torch.cat([images(2, 5), images(2, 6)], dim=1), torch.ones(2, 8, 8).double())
     net = Recorder(batch.y[:, :1])
     for seed in range(300):
-        DiFusion().loss(net, batch, SCHEDULE, generator(seed))
+        DiFusion(latter=301).loss(net, batch, SCHEDULE, generator(seed))
     s = torch.stack(net.s).double()
     level = SCHEDULE.alpha_bar.sqrt()
     # the program draws 1...299 counted from 0; s lies between that step and the one before

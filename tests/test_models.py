@@ -127,7 +127,7 @@ def test_a_method_that_draws_no_images_says_so(quell, scan, tmp_path):
 
 
 def test_stop_is_a_setting_of_difusion_and_goes_further_when_larger(quell, scan, tmp_path):
-    tiny = "steps=4", "channels=8", "patch=16", "stride=100", "walk_from=1"
+    tiny = "steps=4", "channels=8", "patch=16", "latter=301", "stride=100", "walk_from=1"
     words = ["--method", "difusion", "--no-report", *(w for t in tiny for w in ("--set", t))]
     taken = []
     for stop in (0, 100):

@@ -7,9 +7,10 @@ Papers  Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, arXiv:1505.04597; resi
 Here    One residual block a level on the way down and one on the way up, average pooling,
         nearest-neighbour upsampling. A vector of numbers (noise level, time) scales and shifts
         the channels of every block.
-Differs No attention. The last convolution starts at zero, so an untrained network returns zero:
-        methods add their own closed-form first guess. `PUBLISHED` has attention, learned
-        resampling and more blocks; the noise level only shifts, and nothing starts at zero.
+Differs Attention only where it is asked for. The last convolution starts at zero, so an untrained
+        network returns zero: methods add their own closed-form first guess. `PUBLISHED` has
+        attention, learned resampling and more blocks; the noise level only shifts, and nothing
+        starts at zero.
 """
 
 import math
@@ -32,7 +33,7 @@ class UNetSettings:
     dimensions: int = 2  # 2: slices (B, C, H, W); 3: volumes (B, C, D, H, W)
     groups: int = 8  # of the group normalisation
     is_sr3: bool = False  # the layers of Saharia et al.: 2 blocks a level down, 3 up, attention
-    attention: tuple[int, ...] = ()  # levels with self-attention, beside the middle (SR3 only)
+    attention: tuple[int, ...] = ()  # levels with self-attention; SR3: beside the middle
 
 
 # 24,325,761 parameters with two channels in and no condition, 24,472,161 with one and one
@@ -79,7 +80,10 @@ class UNet(nn.Module):
             if level > 0:
                 self._down(Pool(settings.dimensions), keep=False)
             is_lowest = level == len(widths) - 1  # has no partner
-            self._down(Block(before, width, settings), keep=not is_lowest)
+            has_attention = level in settings.attention
+            self._down(Block(before, width, settings), keep=not (is_lowest or has_attention))
+            if has_attention:
+                self._down(NoiseAttention(width, settings), keep=not is_lowest)
         for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True):
             self.decoder.extend([Enlarge(), Block(below + width, width, settings)])
 
@@ -204,6 +208,35 @@ class Attention(nn.Module):
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=-1)
         seen = F.scaled_dot_product_attention(q, k, v)  # scale 1/√C
         result: Tensor = x + self.leave(seen.transpose(1, 2).reshape(x.shape))
+        return result
+
+
+class NoiseAttention(nn.Module):
+    """Self-attention that knows the noise level: queries, keys and values depend on it, too.
+
+    Source: the "noise-variance-conditioned attention" of Tu et al. 2025, arXiv:2505.05631, whose
+    details were not published; queries, keys and values are linear in the features plus linear in
+    the embedded level.
+    """
+
+    HEADS = 4
+
+    def __init__(self, channels: int, settings: UNetSettings) -> None:
+        super().__init__()
+        conv = _conv(settings.dimensions)
+        self.norm = nn.GroupNorm(settings.groups, channels)
+        self.qkv = conv(channels, 3 * channels, 1, bias=False)
+        self.of_level = nn.Linear(settings.embedding, 3 * channels)
+        self.leave = conv(channels, channels, 1)
+        nn.init.zeros_(self.leave.weight)  # starts as nothing
+
+    def forward(self, x: Tensor, e: Tensor | None) -> Tensor:
+        qkv = self.qkv(self.norm(x)).flatten(2)  # (B, 3 C, pixels)
+        if e is not None:
+            qkv = qkv + self.of_level(e)[..., None]
+        q, k, v = qkv.unflatten(1, (3, self.HEADS, -1)).transpose(-1, -2).unbind(1)
+        seen = F.scaled_dot_product_attention(q, k, v)  # (B, heads, pixels, C / heads)
+        result: Tensor = x + self.leave(seen.transpose(-1, -2).reshape(x.shape))
         return result
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from ..noise import NoiseModel
 from ..run import Run, State
 from ..series import InputError, Series
+from .c2s import Corruption2Self
 from .ddm2 import Ddm2
 from .difusion import DiFusion
 from .joint import Joint
@@ -67,6 +68,7 @@ METHODS: dict[str, type[Method]] = {
     "ddm2": Ddm2,
     "difusion": DiFusion,
     "noise2noise": Noise2Noise,
+    "c2s": Corruption2Self,
 }
 
 DEFAULT = "joint"

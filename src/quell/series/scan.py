@@ -37,6 +37,7 @@ class Series:
     bval_path: Path | None = None
     bvec_path: Path | None = None
     nonfinite: np.ndarray | None = None  # (X, Y, Z) bool, NaN/Inf in any volume; None: nowhere
+    contrasts: np.ndarray | None = None  # (X, Y, Z, K) of the same anatomy, shown, not denoised
 
     @property
     def n_volumes(self) -> int:
