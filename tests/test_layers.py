@@ -17,6 +17,7 @@ ORDER = (
     "run",
     "voice",
     "series",
+    "kspace",
     "settings",
     "checks",
     "scaling",
@@ -46,6 +47,7 @@ ONLY_FROM: dict[str, set[str]] = {
     "run": set(),
     "voice": {"run"},
     "series": set(),
+    "kspace": {"series"},
     "methods": {
         "run",
         "series",

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from .kspace import join, load_kspace, reconstruct
 from .methods import DEFAULT, METHODS, CanSample
 from .pipeline import (
     Options,
@@ -372,6 +373,58 @@ def sample_file(
     header.set_data_shape(stack.shape)
     write_nifti(out, stack, Series(stack, np.eye(4), header))
     voice.say(f"wrote {out}: {number} images; none is a measurement")
+
+
+def reconstruct_files(
+    raw: list[Path],
+    out: Path,
+    axes: str | None,
+    key: str | None,
+    combine: str,
+    force: bool,
+    command: str,
+    voice: Voice,
+) -> Series:
+    """Images of raw scans, as a NIfTI file with its json: one volume for each repetition.
+
+    raw      files of one protocol; the repetitions of each, one file after the other
+    axes     what their axes are, None for those of fastMRI and M4Raw
+    key      name of the array in each file, None to find it
+    combine  how coils become one image
+    command  what reproduces this run, for the json
+
+    Raises InputError, with nothing written, for what can't be read, used or written.
+    """
+    for path in raw:
+        _refuse_paths(Files(path, out), force)
+    kspace = join([load_kspace(path, axes, key) for path in raw])
+    series = reconstruct(kspace, combine)
+    said = series.sidecar["Reconstruction"]
+    for note in said["Notes"]:
+        voice.say(f"note: {note}")
+    text = json.dumps(
+        {
+            **series.sidecar,
+            "Reconstruction": {
+                **said,
+                "RawFiles": [path.name for path in raw],
+                "Command": command,
+                "Versions": versions(),
+            },
+        },
+        indent=2,
+    )
+    write_nifti(out, series.data, series)
+    try:
+        with replacing(_beside(out, ".json")) as file:
+            file.write(text.encode())
+    except InputError:
+        out.unlink(missing_ok=True)
+        raise
+    for ending in (".bval", ".bvec"):  # of what stood here before: these have no gradients
+        _beside(out, ending).unlink(missing_ok=True)
+    voice.say(f"wrote {out}: {' x '.join(map(str, series.data.shape))}, noise of sigma 1")
+    return series
 
 
 def _refuse_foreign(bundle: Bundle, scan: Series, allow_mismatch: bool, voice: Voice) -> None:

@@ -1,4 +1,4 @@
-"""The command line: quell denoise | check | methods | sample | demo.
+"""The command line: quell denoise | check | methods | reconstruct | sample | demo.
 
 Here    One module a command; `options` holds the options that several share, `usage` writes the
         help. What fails anywhere below ends here, as one sentence and an exit status: 2 for a
@@ -21,6 +21,7 @@ from .check import check_command
 from .demo import demo
 from .denoise import denoise
 from .methods import methods
+from .reconstruct import reconstruct
 from .sample import sample
 from .usage import Grouped, UsageError, sentence_of
 
@@ -36,6 +37,7 @@ app.command("check", cls=Grouped, short_help="Say what a scan is and what is wro
     check_command
 )
 app.command(cls=Grouped, short_help="List every method with its settings and paper.")(methods)
+app.command(cls=Grouped, short_help="Make images from raw k-space, to be denoised.")(reconstruct)
 app.command(cls=Grouped, short_help="Draw images from a diffusion model.")(sample)
 app.command(cls=Grouped, short_help="Denoise the real scan that comes with quell.")(demo)
 

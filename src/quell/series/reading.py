@@ -12,6 +12,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from .phase import complex_of, radians
 from .scan import B0_MAX, InputError, Series, first_line, stem
 
 GRID_TOLERANCE = 1e-3  # largest difference between two affines of one grid, mm
@@ -28,13 +29,16 @@ def load(
     bval: str | Path | None = None,
     bvec: str | Path | None = None,
     mask: str | Path | None = None,
+    phase: str | Path | None = None,
 ) -> Series:
     """Read a scan and whatever stands beside it (bval, bvec, json).
 
-    path  NIfTI file, 4-D
-    bval  FSL b-values;   default: beside the scan, under its name or as `bvals`
-    bvec  FSL directions; default: beside the scan, under its name or as `bvecs`
-    mask  NIfTI file, 3-D, on the scan's grid: where to estimate and measure
+    path   NIfTI file, 4-D
+    bval   FSL b-values;   default: beside the scan, under its name or as `bvals`
+    bvec   FSL directions; default: beside the scan, under its name or as `bvecs`
+    mask   NIfTI file, 3-D, on the scan's grid: where to estimate and measure
+    phase  NIfTI file, 4-D, on the scan's grid, radians or scanner units: makes the magnitude in
+           `path` complex
 
     Raises InputError with one sentence for everything that cannot be used.
     """
@@ -43,6 +47,11 @@ def load(
     _refuse_shape(path, image.shape)
     _refuse_damaged(path)
     data, bad, n_bad = _read_volumes(path, image)
+    if phase is not None:
+        angle, lacks_phase, n_without = _read_phase(Path(phase), path, image)
+        data = complex_of(data, angle, path)
+        data[lacks_phase] = 0
+        bad, n_bad = bad | lacks_phase, n_bad + n_without
     bval_path = Path(bval) if bval else _beside(path, "bval", data.shape[3])
     bvec_path = Path(bvec) if bvec else _beside(path, "bvec", data.shape[3])
     bvals = None if bval_path is None else _read_bvals(bval_path, data.shape[3])
@@ -158,6 +167,25 @@ def _read_volumes(path: Path, image: Any) -> tuple[np.ndarray, np.ndarray, int]:
         value = data[0, 0, 0, 0]
         raise InputError(f"{path} is empty, every voxel is {value:g}; convert the scan again")
     return data, bad, n_bad
+
+
+def _read_phase(path: Path, scan: Path, image: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    """Radians (X, Y, Z, V), where they are NaN/Inf in some volume (X, Y, Z), and how many."""
+    phase = _open(path)
+    if phase.shape != image.shape:
+        raise InputError(
+            f"phase {path} is {' x '.join(map(str, phase.shape))} and the magnitude "
+            f"{' x '.join(map(str, image.shape))}; give the phase of this scan"
+        )
+    off = float(np.abs(phase.affine - image.affine).max())
+    if not off <= GRID_TOLERANCE:
+        raise InputError(
+            f"phase {path} lies elsewhere than {scan} (affines differ by {off:.3g}); "
+            "give the phase of this scan"
+        )
+    _refuse_damaged(path)
+    values, bad, n_bad = _read_volumes(path, phase)
+    return radians(values, path), bad, n_bad
 
 
 def load_map(path: str | Path, like: Series) -> np.ndarray:

@@ -1,0 +1,69 @@
+"""quell reconstruct: raw k-space into images that can be denoised."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import outputs
+from ..series import InputError, Series, stem
+from ..voice import speaking
+from .options import INPUTS, METHOD, OUTPUTS, IsQuiet, option
+
+COMBINATIONS = ("adaptive", "rss", "magnitude")
+
+
+def reconstruct(
+    raw: Annotated[
+        list[Path],
+        typer.Argument(
+            help="raw scans, .h5 (fastMRI, M4Raw), .mat or .npy; several are repetitions",
+            metavar="RAW...",
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(help="where to write, .nii or .nii.gz", metavar="OUT")],
+    axes: Annotated[
+        str | None,
+        option(
+            INPUTS,
+            "axes of the array in order, of x (readout), y (phase), z, coil, repetition, such as "
+            "x,coil,y; default: fastMRI's",
+            metavar="NAMES",
+        ),
+    ] = None,
+    key: Annotated[
+        str | None, option(INPUTS, "name of the array in the file; default: found", metavar="NAME")
+    ] = None,
+    combine: Annotated[
+        str,
+        option(METHOD, "adaptive (complex), rss or magnitude (of adaptive)", metavar="NAME"),
+    ] = "adaptive",
+    force: Annotated[bool, option(OUTPUTS, "replace an output that exists", "--force")] = False,
+    quiet: IsQuiet = False,
+) -> None:
+    """Make images from fully sampled Cartesian k-space, to be denoised.
+
+    Coils are whitened with the noise at the edge of k-space, so the noise of the images has
+    sigma 1. Nothing is filtered or interpolated. OUT.json says what was done.
+    """
+    if combine not in COMBINATIONS:
+        raise InputError(f"--combine {combine} is unknown; give {', '.join(COMBINATIONS)}", 2)
+    command = shlex.join(["quell", *sys.argv[1:]])
+    with speaking(quiet) as voice:
+        series = outputs.reconstruct_files(raw, out, axes, key, combine, force, command, voice)
+        voice.say(f"next: {next_command(out, series)}")
+
+
+def next_command(out: Path, series: Series) -> str:
+    """What denoises the images that were made, with the noise law they have."""
+    if series.n_volumes == 1:
+        return shlex.join(["quell", "check", str(out)])
+    clean = stem(out).with_name(stem(out).name + "_denoised.nii.gz")
+    words = ["quell", "denoise", str(out), str(clean), "--noise-law"]
+    made = series.sidecar["Reconstruction"]
+    words.append(made["NoiseLaw"])
+    if made["NoiseLaw"] == "nc-chi":
+        words += ["--coils", str(made["Coils"])]
+    return shlex.join(words)
