@@ -84,10 +84,6 @@ def make_all_nan(path, series):
     save(path, np.full_like(series.data, np.nan))
 
 
-def make_complex(path, series):
-    save(path, series.data.astype(np.complex64))
-
-
 def make_colours(path, series):
     save(path, np.zeros(series.data.shape, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")]))
 
@@ -118,12 +114,11 @@ SCANS = {
     make_truncated: "damaged or cut short",
     make_garbage: "not a readable NIfTI file",
     make_empty: "not a readable NIfTI file",
-    make_3d: "holds one image",
+    make_3d: "is one image",
     make_5d: "has 5 dimensions",
-    make_one_volume: "holds one image",
+    make_one_volume: "is one image",
     make_zeros: "every voxel is 0",
     make_all_nan: "every voxel is NaN or Inf",
-    make_complex: "is complex",
     make_colours: "holds colours",
     make_tiny: "too few to learn the noise",
     make_patch: "too few to learn the noise",

@@ -15,8 +15,16 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from scipy import fft, ndimage, special
+from scipy import fft, ndimage
 
+from .background import (
+    air_of,
+    coils_of_background,
+    correlation_of_squares,
+    images_of_air,
+    sigma_of_air,
+    sigma_of_detail,
+)
 from .checks import Finding
 from .scaling import LAWS, N_COILS_RANGE, Scale
 from .series import InputError, Series
@@ -41,6 +49,8 @@ class NoiseModel:
     source              how it was learned, in words
     n_noise_components  how many images of pure noise it was learned from
     eigenvalues         (V,)  of the scan's covariance over volumes, largest first, sigma² = 1
+    levels              (V,)  noise of each volume over sigma; None: the same in all
+    found_over_given    noise found in the scan over that of a given map; 1 where none was given
     """
 
     sigma: np.ndarray
@@ -50,10 +60,13 @@ class NoiseModel:
     source: str
     n_noise_components: int
     eigenvalues: np.ndarray
+    levels: np.ndarray | None = None
+    found_over_given: float = 1.0
 
     def in_units_of_sigma(self) -> "NoiseModel":
         """The model of the series that `Scale` made: Gaussian, sigma = 1, same correlation."""
-        return replace(self, sigma=np.ones_like(self.sigma), law="gaussian", n_coils=1.0)
+        ones = np.ones_like(self.sigma)
+        return replace(self, sigma=ones, law="gaussian", n_coils=1.0, levels=None)
 
     def as_white(self) -> "NoiseModel":
         """The same noise map without correlation, as most denoisers assume."""
@@ -159,6 +172,8 @@ def learn(
             f"{series.n_volumes} volumes; give a larger --mask"
         )
     law, n_coils, found = _law(series, mask, law, n_coils)
+    if _shows_no_differences(series):
+        return _of_background(series, mask, law, n_coils, sigma)
     if sigma is not None:
         return _with_given_map(series, mask, law, n_coils, sigma)
     sigma = np.ones(series.data.shape[:3], dtype=np.float32)
@@ -177,6 +192,18 @@ def _with_given_map(
     series: Series, mask: np.ndarray, law: str, n_coils: float, sigma: np.ndarray
 ) -> NoiseModel:
     """The model with the user's map: only the correlation is learned."""
+    sigma = _usable(sigma, series, mask)
+    images = _noise_images(series, mask, Scale.of(sigma, law, n_coils))
+    covariance = _autocorrelation(images.values, mask)
+    found = 1.0 if "counts as noise" in images.source else float(np.sqrt(np.mean(images.values**2)))
+    return NoiseModel(
+        sigma, covariance, law, n_coils, "map given", len(images.values), images.spectrum,
+        found_over_given=found,
+    )  # fmt: skip
+
+
+def _usable(sigma: np.ndarray, series: Series, mask: np.ndarray) -> np.ndarray:
+    """A given noise map, its holes outside the mask filled; InputError where it can't be used."""
     if sigma.shape != series.data.shape[:3]:
         raise InputError(
             f"the noise map is {sigma.shape} and the scan {series.data.shape[:3]}; "
@@ -184,11 +211,50 @@ def _with_given_map(
         )
     if not np.all(sigma[mask] > 0):  # NaN fails too
         raise InputError("the noise map is not positive everywhere in the mask; correct --noise-in")
-    sigma = _fill(sigma.astype(np.float32), np.isfinite(sigma) & (sigma > 0))
-    images = _noise_images(series, mask, Scale.of(sigma, law, n_coils))
-    covariance = _autocorrelation(images.values, mask)
-    n = len(images.values)
-    return NoiseModel(sigma, covariance, law, n_coils, "map given", n, images.spectrum)
+    return _fill(sigma.astype(np.float32), np.isfinite(sigma) & (sigma > 0))
+
+
+def _shows_no_differences(series: Series) -> bool:
+    """Whether no two of a few volumes show the same, so that only the background tells."""
+    is_one_each = series.fourth_axis in ("contrasts", "echoes") or series.parts is not None
+    return series.n_volumes < (FEW_VOLUMES if is_one_each else 2)
+
+
+def _of_background(
+    series: Series, mask: np.ndarray, law: str, n_coils: float, given: np.ndarray | None
+) -> NoiseModel:
+    """The noise of a few images of different contrast, one sigma for each.
+
+    given  (X, Y, Z)  a noise map that is obeyed, or None
+    """
+    data, air = series.data, air_of(series.data, mask)
+    if air is None:
+        levels = sigma_of_detail(data, mask)
+        source = "the finest detail of the image, taken for white: its edges count as noise"
+    else:
+        levels, source = sigma_of_air(data[air], law, n_coils), "the air around the head"
+    if not (levels > 0).all():
+        raise InputError(
+            "the noise can't be read from the background or the detail of this image; "
+            "give --noise-in"
+        )
+    centre = float(np.exp(np.log(levels).mean()))
+    covariance = np.zeros([2 * lag + 1 for lag in LAGS])
+    covariance[LAGS] = 1.0
+    if air is not None:
+        images = images_of_air(data, air, levels, law)
+        covariance = _autocorrelation(images.astype(np.float32), air)
+        if law != "gaussian":
+            covariance = correlation_of_squares(covariance, images.size)
+    sigma, found = np.full(mask.shape, centre, dtype=np.float32), 1.0
+    if given is not None:
+        sigma = _usable(given, series, mask)
+        found, source = centre / float(np.median(sigma[mask])), "map given"
+    spectrum = principal_components(data[mask] / levels)[1]
+    relative = levels / centre if np.ptp(levels) > 0.03 * centre and given is None else None
+    return NoiseModel(
+        sigma, covariance, law, n_coils, source, 0, spectrum, relative, found
+    )  # fmt: skip
 
 
 # ---- the law -------------------------------------------------------------------------------
@@ -229,25 +295,6 @@ def _law(
             "give --coils, or --noise-law rician"
         )
     return law, coils, f"; N = {coils:.1f} from the background"
-
-
-def coils_of_background(data: np.ndarray, mask: np.ndarray) -> float | None:
-    """N of nc-chi from the air around the head: (mean m)² / mean m² grows with N.
-
-    (mean m)² comes from products of different volumes, so sigma may vary from voxel to voxel.
-    None where the scanner zeroed the background or there is too little of it.
-    """
-    air = ~ndimage.binary_dilation(mask, iterations=4)
-    values = data[air].astype(np.float64)
-    if values.size < 1000 or np.mean(values == 0) > 0.1:
-        return None
-    power = (values**2).mean(axis=1)
-    values = values[power < 2 * np.quantile(power, 0.25)]  # scalp and ghosts are no air
-    square = np.sum(values**2)
-    ratio = (np.sum(values.sum(axis=1) ** 2) - square) / ((values.shape[1] - 1) * square)
-    n = np.geomspace(0.5, 64, 200)
-    expected = np.exp(2 * (special.gammaln(n + 0.5) - special.gammaln(n))) / n
-    return float(np.interp(ratio, expected, n))
 
 
 # ---- images of pure noise --------------------------------------------------------------------
@@ -298,6 +345,8 @@ def _noise_images(series: Series, mask: np.ndarray, scale: Scale) -> NoiseImages
 
 def _pairs(series: Series) -> tuple[list[tuple[int, int]], str]:
     """Pairs of volumes whose difference is mostly noise, for scans of few volumes."""
+    if series.fourth_axis == "repetitions":
+        return list(pairwise(range(series.n_volumes))), "differences of repetitions"
     b0s = np.flatnonzero(series.is_b0)
     if len(b0s) >= 2:
         return list(pairwise(b0s)), f"differences of {len(b0s)} b0 volumes"
@@ -436,6 +485,16 @@ def remarks(noise: NoiseModel) -> list[Finding]:
                 f"too few volumes for noise-only components: the noise is learned from "
                 f"{noise.source}",
                 "take the noise map for an upper bound, or give one with --noise-in",
+            )
+        )
+    off = noise.found_over_given
+    if abs(off - 1) > 0.1:
+        found.append(
+            Finding(
+                "noise-map-off",
+                "warning",
+                f"the scan's own noise is {off:.2f} times that of the noise map given",
+                "correct --noise-in or leave it out, or let --calibrate repair the result",
             )
         )
     tail = noise.eigenvalues[-noise.n_noise_components :]

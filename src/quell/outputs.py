@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from .contrasts import load_contrasts
 from .kspace import join, load_kspace, reconstruct
 from .methods import DEFAULT, METHODS, CanSample
 from .pipeline import (
@@ -53,19 +54,27 @@ class Files:
     mask: Path | None = None
     bval: Path | None = None
     bvec: Path | None = None
+    phase: Path | None = None  # makes the magnitude in `scan` complex
+    contrasts: tuple[Path, ...] = ()
     noise_in: Path | None = None
     model_in: Path | None = None
     noise_out: Path | None = None
     residual_out: Path | None = None
+    phase_out: Path | None = None
     spread_out: Path | None = None
     model_out: Path | None = None
     report: Path | None = None
 
-    ASKED: ClassVar = ("noise_out", "residual_out", "spread_out", "model_out", "report", "out")
+    ASKED: ClassVar = (
+        "noise_out", "residual_out", "phase_out", "spread_out", "model_out", "report", "out",
+    )  # fmt: skip
 
     @property
     def read(self) -> list[Path]:
-        given = (self.scan, self.mask, self.bval, self.bvec, self.noise_in, self.model_in)
+        given = (
+            self.scan, self.mask, self.bval, self.bvec, self.phase, *self.contrasts,
+            self.noise_in, self.model_in,
+        )  # fmt: skip
         return [path for path in given if path] + _all_beside(self.scan)
 
     @property
@@ -116,7 +125,11 @@ def denoise_file(
     """
     start = time.monotonic()
     _refuse_paths(files, force)
-    scan = load(files.scan, files.bval, files.bvec, files.mask)
+    scan = load(files.scan, files.bval, files.bvec, files.mask, files.phase)
+    if files.phase_out and not np.iscomplexobj(scan.data):
+        raise InputError("there is no phase to write; give --phase, or leave --phase-out out", 2)
+    if files.contrasts:
+        scan = replace(scan, contrasts=load_contrasts(list(files.contrasts), scan))
     _refuse_full_disk(files, scan)
     noise_map = None if files.noise_in is None else load_map(files.noise_in, scan)
     state = None
@@ -161,7 +174,8 @@ def _remains(work: Path) -> bool:
 
 def _refuse_paths(files: Files, force: bool) -> None:
     """Raise InputError for outputs that can't or must not be written, before any work is done."""
-    for path in (files.out, files.noise_out, files.residual_out, files.spread_out):
+    images = files.out, files.noise_out, files.residual_out, files.phase_out, files.spread_out
+    for path in images:
         _refuse_ending(path, NIFTI_ENDINGS)
     _refuse_ending(files.model_out, (".safetensors",))
     _refuse_ending(files.report, (".html", ".htm"))
@@ -207,10 +221,11 @@ def _refuse_place(path: Path) -> None:
 
 def _refuse_full_disk(files: Files, scan: Series) -> None:
     """Raise InputError when a disk can't hold the results, before hours are spent on them."""
-    series = [path for path in (files.out, files.residual_out, files.spread_out) if path]
+    images = files.out, files.residual_out, files.phase_out, files.spread_out
+    series = [path for path in images if path]
     for folder in {path.parent for path in series}:
         same_disk = [p for p in series if p.parent.stat().st_dev == folder.stat().st_dev]
-        needed, free = len(same_disk) * scan.data.size * 4, shutil.disk_usage(folder).free
+        needed, free = len(same_disk) * scan.data.nbytes, shutil.disk_usage(folder).free
         if free < needed:
             raise InputError(
                 f"{folder} has {free / 1e9:.1f} GB free and the results may need "
@@ -253,6 +268,8 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
         write_nifti(files.noise_out, result.noise_map, scan)
     if files.residual_out:
         write_nifti(files.residual_out, result.residual, scan)
+    if files.phase_out:
+        write_nifti(files.phase_out, np.angle(result.denoised), scan)
     if files.spread_out:
         assert result.spread is not None  # else refused before any work
         write_nifti(files.spread_out, result.spread, scan)
@@ -264,7 +281,8 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
     text = as_json(sidecar(result, scan, options, command))
     with replacing(_beside(files.out, ".json")) as file:
         file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bare bytes
-    write_nifti(files.out, result.denoised, scan)
+    is_pair = files.phase is not None  # magnitude in, magnitude out
+    write_nifti(files.out, np.abs(result.denoised) if is_pair else result.denoised, scan)
 
 
 @dataclass(frozen=True)
@@ -447,10 +465,11 @@ def _refuse_foreign(bundle: Bundle, scan: Series, allow_mismatch: bool, voice: V
 def report_facts(result: Result, scan: Series, options: Options, command: str) -> ReportFacts:
     """What the report shows, from a result."""
     n_signal = len(result.noise.eigenvalues) - result.noise.n_noise_components
+    noisy, denoised = pictured(result)
     return ReportFacts(
         title=scan.path.name if scan.path else "scan",
-        noisy=scan.data,
-        denoised=result.denoised,
+        noisy=noisy,
+        denoised=denoised,
         sigma=result.noise_map,
         mask=result.mask,
         affine=scan.affine,
@@ -480,9 +499,19 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
         methods_paragraph=methods_paragraph(result, options),
         limits=(f"{result.method.name} needs {result.method.needs}.",),
         eigenvalues=result.noise.eigenvalues,
-        noise_edge=float(result.noise.eigenvalues[n_signal]) if n_signal > 0 else None,
+        noise_edge=float(result.noise.eigenvalues[n_signal])
+        if 0 < n_signal < len(result.noise.eigenvalues)
+        else None,
         floor_corrected=result.floor_removed,
     )
+
+
+def pictured(result: Result) -> tuple[np.ndarray, np.ndarray]:
+    """Scan and result as real images: complex ones along the phase of the result."""
+    if not np.iscomplexobj(result.denoised):
+        return result.noisy, result.denoised
+    phase = np.exp(-1j * np.angle(result.denoised)).astype(np.complex64)
+    return (result.noisy * phase).real, np.abs(result.denoised)
 
 
 def _passed(result: Result) -> str:

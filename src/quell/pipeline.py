@@ -18,13 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from .calibration import calibrate
 from .checks import Finding, check, refuse
+from .demodulation import demodulate, remodulate
 from .evaluate import ResidualStatistics, residual_statistics
 from .methods import DEFAULT, Method, make
 from .noise import NoiseModel, learn, refuse_law, remarks
 from .run import Run, Silent, State, Voice, choose_device, peak_memory_bytes, set_threads
 from .scaling import Scale
-from .series import InputError, Series, mask_of
+from .series import FOURTH_AXES, InputError, Series, mask_of
 from .series.scan import first_line
 
 
@@ -41,6 +43,9 @@ class Options:
     noise_law: str = "auto"  # auto, gaussian, rician, nc-chi
     coils: float | None = None  # N of nc-chi; None: read from the background
     remove_floor: bool = False  # of magnitude data; a later Rician correction must then be left out
+    blend: float = 0.0  # kappa: share of the noisy scan in the result; 0 none, 1 all
+    calibrate: bool = False  # go the best share of the way, from repeats or by SURE
+    fourth_axis: str = "directions"  # directions, repetitions, contrasts, echoes
     apply_mask: bool = False  # zero outside the mask
     strict: bool = False  # warnings of the checks are errors
 
@@ -49,7 +54,7 @@ class Options:
 class Result:
     """What comes out of a scan, in its own units and on its own grid."""
 
-    denoised: np.ndarray  # (X, Y, Z, V) float32
+    denoised: np.ndarray  # (X, Y, Z, V) float32, complex64 where the scan is
     noisy: np.ndarray  # (X, Y, Z, V), the input's data, not a copy
     mask: np.ndarray  # (X, Y, Z) bool, where noise was learned and the result is measured
     noise: NoiseModel
@@ -62,11 +67,13 @@ class Result:
     seconds: dict[str, float]
     device: str
     floor_removed: bool
+    calibration: Mapping[str, float] = field(default_factory=dict)  # empty: not asked for
 
     @property
     def noise_map(self) -> np.ndarray:
-        """(X, Y, Z) standard deviation of the noise."""
-        return self.noise.sigma
+        """(X, Y, Z) standard deviation of the noise; (X, Y, Z, V) where volumes differ in it."""
+        levels = self.noise.levels
+        return self.noise.sigma if levels is None else self.noise.sigma[..., None] * levels
 
     @property
     def residual(self) -> np.ndarray:
@@ -111,7 +118,10 @@ def denoise(
     run = Run(seed=options.seed, device=device, voice=voice or Silent())
 
     with run.timed("check"):
-        scan, findings = _checked(scan, options, run)
+        scan, findings = _checked(scan, method, options, run)
+    given, phase = scan, None
+    if np.iscomplexobj(scan.data):
+        scan, phase = demodulate(scan)
     with run.timed("noise model"):
         noise = noise_model or learn(scan, _mask(scan), options.noise_law, options.coils, noise_map)
         run.voice.say(describe_noise(noise, _mask(scan)))
@@ -120,7 +130,9 @@ def denoise(
         findings += said
     scale = Scale.of(noise.sigma, noise.law, noise.n_coils)
     is_scaled = method.units == "sigma"
-    scaled = replace(scan, data=scale.apply(scan.data)) if is_scaled else scan
+    levels = np.float32(1) if noise.levels is None else noise.levels.astype(np.float32)
+    even = scan if noise.levels is None else replace(scan, data=scan.data / levels)
+    scaled = replace(even, data=scale.apply(even.data)) if is_scaled else even
     own_noise = noise.in_units_of_sigma() if is_scaled else noise
     if work is not None:
         run.folder = work / fingerprint(scaled, method, own_noise, run)
@@ -129,22 +141,33 @@ def denoise(
             state = method.fit([scaled], [own_noise], run)
     with run.timed("inference"):
         denoised = method.denoise(scaled, own_noise, state, run)
-    if (spread := run.kept.get("spread")) is not None and is_scaled:
-        run.kept["spread"] = spread * noise.sigma[..., None]
+    share, calibration = 1.0, {}
+    if options.calibrate:
+        with run.timed("calibration"):
+            calibration = _calibration(method, scaled, denoised, own_noise, state, run)
+        share = calibration["ShareOfTheWay"]
+    share *= 1 - options.blend
+    if share != 1:
+        denoised = scaled.data + np.float32(share) * (denoised - scaled.data)
+    if (spread := run.kept.get("spread")) is not None:
+        run.kept["spread"] = spread * (noise.sigma[..., None] if is_scaled else 1.0) * levels
     del scaled
     if is_scaled:
         undo = scale.undo if options.remove_floor else scale.undo_keeping_floor
         denoised = undo(denoised)
     passed = run.kept.get("passed through", np.zeros(0, dtype=int))
-    denoised[..., passed] = scan.data[..., passed]  # there and back is not quite where it was
-    _restore_untouched(denoised, scan, options.apply_mask)
+    denoised[..., passed] = even.data[..., passed]  # there and back is not quite where it was
+    _restore_untouched(denoised, even, options.apply_mask)
     with run.timed("measure"):
         statistics = residual_statistics(
-            scan.data, denoised, noise.sigma, _mask(scan), scan.bvals, noise.covariance
+            even.data, denoised, noise.sigma, _mask(scan), scan.bvals, noise.covariance
         )
+    del even
+    denoised = denoised * levels if noise.levels is not None else denoised
+    denoised = denoised if phase is None else remodulate(denoised, phase)
     return Result(
         denoised=denoised,
-        noisy=scan.data,
+        noisy=given.data,
         mask=_mask(scan),
         noise=noise,
         findings=findings,
@@ -156,7 +179,27 @@ def denoise(
         seconds=run.seconds,
         device=_device_in_words(device),
         floor_removed=is_scaled and noise.law != "gaussian" and options.remove_floor,
+        calibration=calibration,
     )
+
+
+def _calibration(
+    method: Method, X: Series, h: np.ndarray, noise: NoiseModel, state: State, run: Run
+) -> dict[str, float]:
+    """The best share of the way from the scan to the result, and what it was found from."""
+    if method.units != "sigma":
+        raise InputError("--calibrate needs a method in units of the noise; leave it out", 2)
+    quiet = replace(run, voice=Silent(), kept={}, seconds={})
+    share, off, n_pairs = calibrate(
+        lambda data: method.denoise(replace(X, data=data), noise, state, quiet),
+        X, h, noise, _mask(X), np.random.default_rng(run.seed),
+    )  # fmt: skip
+    source = f"{n_pairs} pairs of repeated volumes" if n_pairs else "the noise model"
+    run.voice.say(
+        f"calibration: noise {off:.2f} times the model's, from {source}; "
+        f"{share:.2f} of the way to the denoised scan is taken"
+    )
+    return {"ShareOfTheWay": share, "NoiseOverModel": off, "RepeatedPairs": n_pairs}
 
 
 def _options(options: Options | None, choices: Mapping[str, Any]) -> Options:
@@ -171,6 +214,11 @@ def refuse_options(options: Options) -> tuple[Method, torch.device]:
     """The method and the device that are meant; InputError (status 2) for what can't be meant."""
     method = make(options.method, options.preset, **options.settings)
     refuse_law(options.noise_law, options.coils)
+    if not 0 <= options.blend <= 1:
+        raise InputError(f"a blend of {options.blend:g} can't be; give 0 to 1", 2)
+    if options.fourth_axis not in FOURTH_AXES:
+        known = ", ".join(FOURTH_AXES)
+        raise InputError(f"fourth axis {options.fourth_axis!r} is unknown; choose from {known}", 2)
     if options.threads is not None and options.threads < 1:
         raise InputError(f"{options.threads} threads can't work; give 1 or more", 2)
     try:
@@ -179,13 +227,18 @@ def refuse_options(options: Options) -> tuple[Method, torch.device]:
         raise InputError(first_line(error), status=2) from None
 
 
-def refuse_complex(scan: Series) -> None:
-    """Raise InputError for complex data, which no method takes yet."""
-    if np.iscomplexobj(scan.data):
+def refuse_scan(scan: Series, method: Method) -> None:
+    """Raise InputError for a scan that the method can't take."""
+    where = scan.path or "the scan"
+    if scan.n_volumes == 1 and not getattr(method, "takes_one_image", False):
         raise InputError(
-            f"{scan.path or 'the scan'} is complex, which this version does not denoise; "
-            "give the magnitude"
+            f"{where} is one image and {method.name} needs several; use --method c2s, or merge "
+            "repeats or directions of the same anatomy into one 4-D file"
         )
+    if scan.contrasts is not None and not getattr(method, "takes_contrasts", False):
+        raise InputError(f"{method.name} takes no other contrasts; use --method c2s", 2)
+    if np.iscomplexobj(scan.data) and getattr(method, "intensities", "") == "volume-maximum":
+        raise InputError(f"{method.name} takes no complex data with these settings; give magnitude")
 
 
 def _device_in_words(device: torch.device) -> str:
@@ -194,9 +247,13 @@ def _device_in_words(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-def _checked(scan: Series, options: Options, run: Run) -> tuple[Series, list[Finding]]:
+def _checked(
+    scan: Series, method: Method, options: Options, run: Run
+) -> tuple[Series, list[Finding]]:
     """The scan with a mask, and what the checks found; refuses what can't be denoised."""
-    refuse_complex(scan)
+    refuse_scan(scan, method)
+    if options.fourth_axis != "directions":
+        scan = replace(scan, fourth_axis=options.fourth_axis)
     scan = replace(scan, mask=mask_of(scan))
     findings = check(scan, _mask(scan))
     refuse(findings)
@@ -248,7 +305,8 @@ def fingerprint_of_scan(scan: Series) -> str:
 def fingerprint(scan: Series, method: Method, noise: NoiseModel, run: Run) -> str:
     """Twelve letters that change with the scan, the noise, the method's settings or the seed."""
     crc = 0
-    for array in (*scan.data, noise.covariance, _mask(scan)):
+    beside = () if scan.contrasts is None else (scan.contrasts,)
+    for array in (*scan.data, noise.covariance, _mask(scan), *beside):
         crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
     words = f"{crc}/{method!r}/{run.seed}/{run.device.type}/{version('quell')}"
     return sha256(words.encode()).hexdigest()[:12]
@@ -285,6 +343,8 @@ def sidecar(result: Result, scan: Series, options: Options, command: str) -> dic
             "Seed": options.seed,
             "Command": command,
             "NoiseFloorRemoved": result.floor_removed,
+            "Blend": options.blend,
+            **({"Calibration": dict(result.calibration)} if result.calibration else {}),
             **side_products(result),
             "Noise": {
                 "Law": result.noise.law,

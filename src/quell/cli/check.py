@@ -4,9 +4,10 @@ import numpy as np
 import typer
 
 from ..checks import Finding, Look, check
+from ..demodulation import demodulate
 from ..methods import DEFAULT, METHODS
 from ..noise import learn, remarks
-from ..pipeline import Options, describe_noise, refuse_complex, refuse_options
+from ..pipeline import Options, describe_noise, refuse_options
 from ..series import InputError, Series, load, mask_of
 from ..voice import printable
 from .options import Bval, Bvec, Coils, Law, Mask, Scan
@@ -31,8 +32,8 @@ def check_command(
     errors = [f"{f.sentence}; {f.advice}" for f in findings if f.level == "error"]
     if not errors:
         try:
-            refuse_complex(series)
-            noise = learn(series, where, noise_law, coils)
+            plain = demodulate(series)[0] if np.iscomplexobj(series.data) else series
+            noise = learn(plain, where, noise_law, coils)
             findings += remarks(noise)
             _print("noise", describe_noise(noise, where).removeprefix("noise: "))
             _print("method", f"{DEFAULT}, {METHODS[DEFAULT].summary}")

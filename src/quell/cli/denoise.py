@@ -15,6 +15,7 @@ from ..series import InputError
 from ..voice import speaking
 from .options import (
     FILE,
+    INPUTS,
     METHOD,
     NOISE,
     OUTPUTS,
@@ -38,9 +39,27 @@ def denoise(
     mask: Mask = None,
     bval: Bval = None,
     bvec: Bvec = None,
+    phase: Annotated[
+        Path | None, option(INPUTS, "phase of SCAN, radians or scanner units", **FILE)
+    ] = None,
+    contrast: Annotated[
+        list[Path] | None,
+        option(INPUTS, "another contrast on the same grid, shown to c2s; repeatable", **FILE),
+    ] = None,
+    fourth_axis: Annotated[
+        str,
+        option(
+            INPUTS,
+            "what the volumes are: directions, repetitions, contrasts or echoes",
+            metavar="WHAT",
+        ),
+    ] = "directions",
     noise_out: Annotated[Path | None, option(OUTPUTS, "write the noise map here", **FILE)] = None,
     residual_out: Annotated[
         Path | None, option(OUTPUTS, "write what was removed here", **FILE)
+    ] = None,
+    phase_out: Annotated[
+        Path | None, option(OUTPUTS, "write the denoised phase here, radians", **FILE)
     ] = None,
     spread_out: Annotated[
         Path | None, option(OUTPUTS, "write the spread over samples here", **FILE)
@@ -68,6 +87,18 @@ def denoise(
             metavar="SIGMA",
         ),
     ] = None,
+    blend: Annotated[
+        float,
+        option(METHOD, "share of the noisy scan to leave in, 0 to 1", metavar="KAPPA"),
+    ] = 0.0,
+    calibrate: Annotated[
+        bool,
+        option(
+            METHOD,
+            "correct for a wrong noise level, from repeated volumes where there are any",
+            "--calibrate",
+        ),
+    ] = False,
     model: Annotated[
         Path | None,
         option(METHOD, "use what --model-out wrote: its method, no training", **FILE),
@@ -108,6 +139,9 @@ def denoise(
         noise_law=noise_law,
         coils=coils,
         remove_floor=remove_noise_floor,
+        blend=blend,
+        calibrate=calibrate,
+        fourth_axis=fourth_axis,
         apply_mask=apply_mask,
         strict=strict,
     )
@@ -123,9 +157,12 @@ def denoise(
         mask=mask,
         bval=bval,
         bvec=bvec,
+        phase=phase,
+        contrasts=tuple(contrast or ()),
         noise_in=noise_in,
         noise_out=noise_out,
         residual_out=residual_out,
+        phase_out=phase_out,
         spread_out=spread_out,
         model_in=model,
         model_out=model_out,

@@ -72,6 +72,7 @@ class Corruption2Self:
     units: ClassVar[str] = "sigma"
     summary: ClassVar[str] = "one image learns from noise added to itself (Corruption2Self)"
     learns_many: ClassVar[bool] = True  # one network may learn from many scans
+    takes_one_image: ClassVar[bool] = True
     takes_contrasts: ClassVar[bool] = True
     after_learning: ClassVar[tuple[str, ...]] = (
         "recorruptions", "recorruption_tau", "images_at_once",

@@ -10,11 +10,12 @@ Differs Output is always float32 with slope 1, whatever the input's type: an int
 from .brain import brain_mask, mask_of
 from .neighbours import NEIGHBOURS, prior_volumes, shells
 from .reading import load, load_map
-from .scan import B0_MAX, InputError, Series, stem
+from .scan import B0_MAX, FOURTH_AXES, InputError, Series, stem
 from .writing import copy_gradients, replacing, write_nifti
 
 __all__ = [
     "B0_MAX",
+    "FOURTH_AXES",
     "InputError",
     "Series",
     "NEIGHBOURS",

@@ -13,17 +13,18 @@ def shells(series: Series) -> np.ndarray:
 
     A shell ends where the next b-value is more than SHELL_WIDTH away; b=0 is one of its own.
 
-    Without b-values all volumes are one shell.
+    Without b-values all volumes are one shell. Imaginary parts are shells of their own.
     """
+    parts = np.zeros(series.n_volumes, dtype=int) if series.parts is None else series.parts
     if series.bvals is None:
-        return np.zeros(series.n_volumes, dtype=int)
+        return parts
     b = np.where(series.is_b0, 0.0, series.bvals)
     order = np.argsort(b, kind="stable")
     starts = np.diff(b[order], prepend=b[order[0]]) > SHELL_WIDTH
     starts |= np.diff(series.is_b0[order].astype(int), prepend=series.is_b0[order[0]]) != 0
     result = np.empty(len(b), dtype=int)
     result[order] = np.cumsum(starts)
-    return result
+    return result + parts * (int(result.max()) + 1)
 
 
 def prior_volumes(series: Series, n: int, by: str = "directions") -> np.ndarray:

@@ -18,10 +18,6 @@ from .scan import B0_MAX, InputError, Series, first_line, stem
 GRID_TOLERANCE = 1e-3  # largest difference between two affines of one grid, mm
 GZIP_MAX_RATIO = 1100  # deflate cannot pack tighter than about 1032 : 1
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
-ONE_IMAGE = (
-    "no method of this version denoises a single image; merge repeats or directions of the "
-    "same anatomy into one 4-D file"
-)
 
 
 def load(
@@ -33,7 +29,7 @@ def load(
 ) -> Series:
     """Read a scan and whatever stands beside it (bval, bvec, json).
 
-    path   NIfTI file, 4-D
+    path   NIfTI file, 4-D, or 3-D for one image
     bval   FSL b-values;   default: beside the scan, under its name or as `bvals`
     bvec   FSL directions; default: beside the scan, under its name or as `bvecs`
     mask   NIfTI file, 3-D, on the scan's grid: where to estimate and measure
@@ -70,6 +66,7 @@ def load(
         bval_path=bval_path,
         bvec_path=bvec_path,
         nonfinite=bad if n_bad else None,
+        is_one_image=len(image.shape) == 3,
     )
 
 
@@ -126,14 +123,14 @@ def _refuse_damaged(path: Path) -> None:
 
 
 def _refuse_shape(path: Path, shape: tuple[int, ...]) -> None:
-    """Raise InputError unless the scan is (X, Y, Z, V) with V ≥ 2."""
+    """Raise InputError unless the scan is (X, Y, Z, V), or one image (X, Y, Z)."""
     size = " x ".join(map(str, shape))
     if math.prod(shape) == 0:
         raise InputError(f"{path} holds no voxels ({size}); convert the scan again")
     if len(shape) < 3:
-        raise InputError(f"{path} is a single slice ({size}); {ONE_IMAGE}")
-    if len(shape) == 3 or (len(shape) == 4 and shape[3] == 1):
-        raise InputError(f"{path} holds one image ({size}); {ONE_IMAGE}")
+        raise InputError(
+            f"{path} is a single slice ({size}); save it as a volume of one slice ({size} x 1)"
+        )
     if len(shape) > 4:
         raise InputError(
             f"{path} has {len(shape)} dimensions ({size}); give a 4-D file, one volume per entry "
@@ -144,15 +141,17 @@ def _refuse_shape(path: Path, shape: tuple[int, ...]) -> None:
 def _read_volumes(path: Path, image: Any) -> tuple[np.ndarray, np.ndarray, int]:
     """Data (X, Y, Z, V), where a voxel is NaN/Inf in some volume (X, Y, Z), and how many values."""
     is_complex = image.header.get_data_dtype().kind == "c"
-    data = np.empty(image.shape, dtype=np.complex64 if is_complex else np.float32)
+    n_volumes = image.shape[3] if len(image.shape) == 4 else 1
+    dtype = np.complex64 if is_complex else np.float32
+    data = np.empty((*image.shape[:3], n_volumes), dtype=dtype)
     bad, n_bad, is_constant = np.zeros(image.shape[:3], dtype=bool), 0, True
-    for v in range(image.shape[3]):  # one volume at a time: slope and intercept give float64
+    for v in range(n_volumes):  # one volume at a time: slope and intercept give float64
         try:
             with np.errstate(over="ignore"):
-                data[..., v] = image.dataobj[..., v]
+                data[..., v] = image.dataobj[..., v] if len(image.shape) == 4 else image.dataobj
         except UNREADABLE as error:
             raise InputError(
-                f"{path} breaks off at volume {v} of {image.shape[3]} ({first_line(error)}); "
+                f"{path} breaks off at volume {v} of {n_volumes} ({first_line(error)}); "
                 "copy or convert it again"
             ) from error
         bad_here = ~np.isfinite(data[..., v])

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 
 B0_MAX = 50.0  # s/mm²; volumes at or below it count as b=0
+FOURTH_AXES = ("directions", "repetitions", "contrasts", "echoes")
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 
 
@@ -29,7 +30,7 @@ class Series:
     bvals: np.ndarray | None = None  # (V,) s/mm²
     bvecs: np.ndarray | None = None  # (V, 3), zeros for b0
     mask: np.ndarray | None = None  # (X, Y, Z) bool, where to estimate and measure
-    fourth_axis: str = "directions"  # what the 4th axis means
+    fourth_axis: str = "directions"  # what the 4th axis means: one of FOURTH_AXES
     path: Path | None = None
     sidecar: dict[str, Any] = field(default_factory=dict)  # BIDS json, untrusted text
     n_nonfinite: int = 0  # NaN/Inf values of the file, set to 0 in data
@@ -37,6 +38,8 @@ class Series:
     bval_path: Path | None = None
     bvec_path: Path | None = None
     nonfinite: np.ndarray | None = None  # (X, Y, Z) bool, NaN/Inf in any volume; None: nowhere
+    parts: np.ndarray | None = None  # (V,) 0 real, 1 imaginary: of demodulated complex data
+    is_one_image: bool = False  # the file is 3-D: V = 1, and what is written is 3-D, too
     contrasts: np.ndarray | None = None  # (X, Y, Z, K) of the same anatomy, shown, not denoised
 
     @property

@@ -28,6 +28,8 @@ def write_nifti(path: Path, array: np.ndarray, like: Series) -> None:
         raise InputError(f"{path} must end in .nii or .nii.gz", status=2)
     if array.ndim not in (3, 4) or array.shape[:3] != like.data.shape[:3]:
         raise ValueError(f"array {array.shape} is not on the grid of {like.data.shape}")
+    if like.is_one_image and array.shape[3:] == (1,):
+        array = array[..., 0]
     dtype = np.complex64 if np.iscomplexobj(array) else np.float32
     header = like.header.copy()
     header.set_data_dtype(dtype)
