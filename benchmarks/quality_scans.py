@@ -24,7 +24,7 @@ from quell.evaluate import (
     sigma_of_repeats,
     tensor_maps,
 )
-from quell.scaling import Stabiliser
+from quell.scaling import Scale, Stabiliser
 from quell.series import Series, brain_mask, load
 from quell.simulate import Phantom, corrupt, g_factor, phantom
 from quell.simulate.phantom import DEEP, GREY, WHITE
@@ -180,11 +180,7 @@ def take_floor_off(
     magnitude  (X, Y, Z, V)  scanner units
     sigma      (X, Y, Z)     noise map, scanner units
     """
-    stabiliser, out = Stabiliser.of(law, n_coils), np.empty_like(magnitude)
-    for v in range(magnitude.shape[3]):
-        m = magnitude[..., v] / sigma
-        out[..., v] = np.interp(m, stabiliser.mean, stabiliser.theta) * sigma
-    return out
+    return Scale.of(sigma, law, n_coils).without_floor(magnitude)
 
 
 # ---- against the phantom's truth ---------------------------------------------------------------

@@ -167,3 +167,12 @@ def test_the_paragraph_for_the_paper_names_the_method_and_the_noise(series):
     paragraph = methods_paragraph(result, quell.Options(seed=7))
     for words in ("patch2self", "Fadnavis", "seed 7", "Rician", result.noise.source):
         assert words in paragraph
+
+
+def test_the_floor_comes_off_whatever_units_a_method_works_in(series):
+    kept, removed = (quell.denoise(series, **QUICK, remove_floor=off) for off in (False, True))
+    assert kept.method.units == "scanner"  # else this shows nothing new
+    assert (kept.floor_removed, removed.floor_removed) == (False, True)
+    mask = kept.mask
+    assert (removed.denoised[mask] < kept.denoised[mask] + 1e-3).all()
+    assert removed.denoised[mask].mean() < kept.denoised[mask].mean()

@@ -232,3 +232,14 @@ def test_gaussian_has_nothing_to_stabilise():
     values = np.array([-3.0, 0.0, 5.0])
     for way in (IDENTITY.apply, IDENTITY.undo, IDENTITY.undo_to_mean, IDENTITY.mean_of):
         np.testing.assert_array_equal(way(values), values)
+
+
+def test_the_floor_comes_off_a_mean_magnitude():
+    theta = np.linspace(0, 12, 50).reshape(5, 5, 2).astype(np.float32)
+    sigma = np.full(theta.shape, 7.0, np.float32)
+    for law, n_coils in (("rician", 1.0), ("nc-chi", 4.0)):
+        scale = Scale.of(sigma, law, n_coils)
+        mean = (scale.stabiliser.mean_of(theta) * 7).astype(np.float32)
+        np.testing.assert_allclose(scale.without_floor(mean), 7 * theta, atol=0.05)
+        assert (scale.without_floor(0 * mean + 3.0) == 0).all()  # below pure noise
+    np.testing.assert_array_equal(Scale.of(sigma, "gaussian").without_floor(theta), theta)

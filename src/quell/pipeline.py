@@ -155,6 +155,8 @@ def denoise(
     if is_scaled:
         undo = scale.undo if options.remove_floor else scale.undo_keeping_floor
         denoised = undo(denoised)
+    elif options.remove_floor:
+        denoised = scale.without_floor(denoised)
     passed = run.kept.get("passed through", np.zeros(0, dtype=int))
     denoised[..., passed] = even.data[..., passed]  # there and back is not quite where it was
     _restore_untouched(denoised, even, options.apply_mask)
@@ -178,7 +180,7 @@ def denoise(
         kept=run.kept,
         seconds=run.seconds,
         device=_device_in_words(device),
-        floor_removed=is_scaled and noise.law != "gaussian" and options.remove_floor,
+        floor_removed=noise.law != "gaussian" and options.remove_floor,
         calibration=calibration,
     )
 

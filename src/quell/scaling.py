@@ -90,6 +90,11 @@ class Stabiliser:
         return np.interp(theta, self.theta, self.mean)
 
 
+    def without_floor(self, mean: np.ndarray) -> np.ndarray:
+        """The signal θ with E[m | θ] = mean; 0 for a mean below that of pure noise."""
+        return np.interp(mean, self.mean, self.theta)
+
+
 class Identity(Stabiliser):
     """Gaussian noise: its sd does not depend on the signal and it leaves the mean alone."""
 
@@ -104,6 +109,9 @@ class Identity(Stabiliser):
 
     def mean_of(self, theta: np.ndarray) -> np.ndarray:
         return np.array(theta)
+
+    def without_floor(self, mean: np.ndarray) -> np.ndarray:
+        return np.array(mean)
 
 
 IDENTITY = Identity(*(np.empty(0),) * 5)
@@ -156,6 +164,12 @@ class Scale:
         """Back to scanner units as the mean magnitude, for those who remove the floor later."""
         return self._convert(
             denoised, lambda volume: self.stabiliser.undo_to_mean(volume) * self.sigma
+        )
+
+    def without_floor(self, denoised: np.ndarray) -> np.ndarray:
+        """Denoised magnitudes in scanner units, their noise floor taken off."""
+        return self._convert(
+            denoised, lambda volume: self.stabiliser.without_floor(volume / self.sigma) * self.sigma
         )
 
     def _convert(self, data: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
