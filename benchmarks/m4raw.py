@@ -8,7 +8,7 @@ Source      Lyu et al., "M4Raw", Scientific Data 10:264 (2023): 0.3 T, four coil
 Here        A head from the anatomy of phantom B, T1- and T2-weighted, seen by four coils with
             smooth sensitivities, and six repetitions with independent noise that is correlated
             between coils; written as M4Raw writes them and read back as `quell reconstruct
-            --combine rss` does. No motion and no drift between repetitions, which the real data have.
+            --combine rss` does. No motion and no drift between repetitions; the real data have.
 Referees    The mean of repetitions 4 to 6, which no method has seen: in the data's own protocol the
             reference often holds the input itself, which rewards leaving its noise in. And, since
             this is a phantom, the mean magnitude that endless repetitions would give.
