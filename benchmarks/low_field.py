@@ -141,9 +141,13 @@ METHODS: dict[str, Denoise] = {
     "wavelet shrinkage, tuned on the referee": tuned_on_the_referee("wavelet"),
     "c2s": by_quell("c2s"),
     "c2s, preset fast": by_quell("c2s", preset="fast"),
-    "c2s, tau uniform to 5 sigma, weight s_t^0 (as published)": by_quell(
+    "c2s, tau uniform to 5 sigma, weight s_t^0: as published": by_quell(
         "c2s", tau="uniform", tau_max=5.0, weight="power"
     ),
+    "c2s, tau uniform to 5 sigma, weight 1/γ": by_quell("c2s", tau="uniform", tau_max=5.0),
+    "c2s, tau log-normal, weight s_t^0": by_quell("c2s", weight="power"),
+    "r2r, the same network": by_quell("r2r"),
+    "noise2void, the same network": by_quell("noise2void"),
     "c2s, target sigma_g = 0.4": by_quell("c2s", target=0.4),
     "c2s, mean of 8 recorruptions": by_quell("c2s", recorruptions=8),
     "c2s, noise attention": by_quell("c2s", attention=True),

@@ -78,9 +78,11 @@ METHODS: dict[str, Callable[[Path, Path, argparse.Namespace], list[str]] | None]
     "ddm2-chain": quell("--method", "ddm2", "--preset", "fast", "--set", "output=chain"),
     "ddm2-from-slice": quell("--method", "ddm2", "--preset", "fast", "--set", "start=slice"),
     "difusion": quell("--method", "difusion", "--preset", "fast"),
+    "c2s": quell("--method", "c2s", "--preset", "fast"),
     "noise2noise": quell("--method", "noise2noise", "--preset", "fast"),
 }
-ON_TRIO = {"ddm2", "ddm2-chain", "ddm2-from-slice", "difusion", "noise2noise"}  # ablations.py: more
+# on the Trio scan only; ablations.py has more
+ON_TRIO = {"ddm2", "ddm2-chain", "ddm2-from-slice", "difusion", "noise2noise", "c2s"}
 
 
 def methods_for(scan: Scan, options: argparse.Namespace) -> list[str]:
@@ -208,7 +210,9 @@ def open_results(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     if not path.exists():
         return {"run": here, "date": "", "scans": {}}
     results: dict[str, Any] = json.loads(path.read_text())
-    if other := [name for name in here if results["run"].get(name) != here[name]]:
+    # another processor changes seconds only, and rows say so
+    same = here.keys() - {"processor", "cores", "system"}
+    if other := [name for name in sorted(same) if results["run"].get(name) != here[name]]:
         raise SystemExit(
             f"{path.name} was made with another {', '.join(other)}: its figures would not compare "
             "with new ones; give another --out, or remove it to start anew"
@@ -233,7 +237,10 @@ def measure_all(results: dict[str, Any], path: Path, options: argparse.Namespace
             write_scan(scan, Path(folder))
             for method in missing:
                 start = time.perf_counter()
-                entry["methods"][method] = measure(method, scan, Path(folder), options)
+                row = measure(method, scan, Path(folder), options)
+                if processor() != results["run"]["processor"]:
+                    row["processor"] = processor()
+                entry["methods"][method] = row
                 print(f"{name}: {method}, {time.perf_counter() - start:.0f} s", flush=True)
                 results["scans"][name] = entry
                 results["date"] = time.strftime("%Y-%m-%d")

@@ -29,11 +29,11 @@ def with_error(name: str, digits: int) -> Callable[[Row], str]:
 
 
 def cost(name: str, digits: int, factor: float = 1.0) -> Callable[[Row], str]:
-    """A cell with one figure of cost; a dash where there is none."""
+    """A cell with one figure of cost; a dash where there is none, † for another processor."""
 
     def cell(row: Row) -> str:
-        value = row["cost"].get(name)
-        return "–" if value is None else f"{factor * value:.{digits}f}"
+        value, mark = row["cost"].get(name), "†" if "processor" in row else ""
+        return "–" if value is None else f"{factor * value:.{digits}f}{mark}"
 
     return cell
 
@@ -149,7 +149,14 @@ def write_table(results: dict[str, Any], path: Path) -> None:
             parts += [ABOUT_FLOOR_OFF, table("noise: method", rows_of(chosen), FLOOR_OFF)]
     if ran := [(name, row) for name, row in rows_of(scans, in_full=True) if row["cost"]]:
         parts += [ABOUT_COST, table("scan: method", ran, COST)]
-    path.write_text("\n".join(parts), encoding="utf-8")
+    path.write_text("\n".join(parts) + elsewhere(results), encoding="utf-8")
+
+
+def elsewhere(results: dict[str, Any]) -> str:
+    """What † means, where there is one."""
+    rows = [row for scan in results["scans"].values() for row in scan["methods"].values()]
+    found = sorted({row["processor"] for row in rows if "processor" in row})
+    return f"\n† measured on {', '.join(found)}.\n" if found else ""
 
 
 def introduction(results: dict[str, Any]) -> str:
@@ -202,6 +209,7 @@ STANDS = {
     "ddm2-from-slice": "`--set start=slice`, where the published chain starts: one image at a "
     "time, so far less",
     "difusion": "the same weighing at its end; without it, close to a regression",
+    "c2s": "every volume by itself: for single images; a series shows more to `joint`",
     "noise2noise": "takes what differs between directions for noise; for repeats, not directions",
 }
 
@@ -228,7 +236,7 @@ def standing(results: dict[str, Any]) -> str:
         if name in rows:
             cells_ = score("gain", 1)(rows[name]), cost("wall_seconds", 0)(rows[name])
             lines.append([f"`{name}`", *cells_, words])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + elsewhere(results)
 
 
 def summary(results: dict[str, Any]) -> str:
