@@ -113,17 +113,25 @@ class VolumePredictor(nn.Module):
 
 
 def network(
-    kind: str, channels: int, n_in: int, n_condition: int, dimensions: int, run: Run, purpose: str
+    kind: str,
+    channels: int,
+    n_in: int,
+    n_condition: int,
+    dimensions: int,
+    run: Run,
+    purpose: str,
+    attention: tuple[int, ...] = (),
 ) -> UNet:
     """A U-Net whose weights come from the run's seed.
 
-    kind      "lean", or "published": 24 million parameters; with a condition started
-              orthogonally (gain 1), without one (Phi) as torch does
-    channels  of a lean one at full resolution
+    kind       "lean", or "published": 24 million parameters; with a condition started
+               orthogonally (gain 1), without one (Phi) as torch does
+    channels   of a lean one at full resolution
+    attention  levels of a lean one with noise-conditioned attention, 0 the finest, 2 the coarsest
     """
     with weights_from(run.rng(purpose)):
         if kind == "lean":
-            settings = UNetSettings(channels, (1, 2, 2), dimensions=dimensions)
+            settings = UNetSettings(channels, (1, 2, 2), dimensions=dimensions, attention=attention)
             return UNet(n_in, 1, n_condition, settings)
         net = UNet(n_in, 1, n_condition, replace(PUBLISHED, dimensions=dimensions))
         for name, parameter in net.named_parameters():

@@ -6,7 +6,7 @@ Differs nothing
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,12 +23,14 @@ class Batch:
     mask   (B, H, W)     1 where the loss counts
     group  (B,) int      which group of volumes the channels are; 0 where they are all of them
     z      (B,) int      which slice; 0 in 3-D
+    scan                 which of the scans, where one network learns from many
     """
 
     y: Tensor
     mask: Tensor
     group: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     z: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    scan: int = 0
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of values (B, 1, H, W) in the mask."""
@@ -45,7 +47,7 @@ class Batch:
         return (square.sum(1) / inside.sum(1)).sqrt()
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.y.to(device), self.mask.to(device), self.group, self.z)
+        return replace(self, y=self.y.to(device), mask=self.mask.to(device))
 
 
 def draw(

@@ -228,7 +228,8 @@ class NoiseAttention(nn.Module):
         self.qkv = conv(channels, 3 * channels, 1, bias=False)
         self.of_level = nn.Linear(settings.embedding, 3 * channels)
         self.leave = conv(channels, channels, 1)
-        nn.init.zeros_(self.leave.weight)  # starts as nothing
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)  # starts as nothing
 
     def forward(self, x: Tensor, e: Tensor | None) -> Tensor:
         qkv = self.qkv(self.norm(x)).flatten(2)  # (B, 3 C, pixels)

@@ -29,7 +29,9 @@ from .ddm2 import Ddm2
 from .difusion import DiFusion
 from .joint import Joint
 from .noise2noise import Noise2Noise
+from .noise2void import Noise2Void
 from .patch2self import Patch2Self
+from .r2r import Recorrupted2Recorrupted
 
 
 class Method(Protocol):
@@ -69,6 +71,8 @@ METHODS: dict[str, type[Method]] = {
     "difusion": DiFusion,
     "noise2noise": Noise2Noise,
     "c2s": Corruption2Self,
+    "r2r": Recorrupted2Recorrupted,
+    "noise2void": Noise2Void,
 }
 
 DEFAULT = "joint"

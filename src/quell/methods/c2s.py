@@ -15,11 +15,12 @@ Differs preset "paper": tau uniform up to T, weight s_t^(2 alpha), white noise. 
         that preset are quell's.
 
 Symbols, in units of the scan's noise (sigma = 1):
-    X_t      X + tau z;  s_t² = 1 + tau²
-    ev       signal variance of a volume: its variance in the mask minus 1
+    X_t      X + tau Z;  s_t² = 1 + tau²
+    h        `Images.estimate`: the Wiener filter of single voxels, and what the network adds
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,14 +28,16 @@ import torch
 from torch import Tensor
 
 from ..consistency import keep_means
+from ..images import Images, draw_from
 from ..noise import NoiseModel, draw_like
+from ..predictor import network
 from ..run import Run, State
 from ..schedule import like
-from ..series import NEIGHBOURS, InputError, Series, prior_volumes
+from ..series import NEIGHBOURS, InputError, Series
 from ..settings import check_settings
-from ..slices import Batch, draw, map_images
+from ..slices import Batch, map_images
 from ..trainer import Network, Training, load_weights, train
-from ..unet import UNet, UNetSettings, weights_from
+from ..unet import UNet
 
 TAUS = ("log-normal", "uniform", "level")  # "level": s_t uniform, without reparameterisation
 WEIGHTS = ("inverse-variance", "power")
@@ -50,9 +53,9 @@ class Corruption2Self:
     tau: str = "log-normal"  # how noise levels are drawn; "uniform": the paper's
     tau_centre: float = 0.5  # median of the log-normal
     tau_width: float = 0.8  # its standard deviation, of ln tau
-    tau_min: float = 0.1
+    tau_min: float = 0.1  # of "level" always 0
     tau_max: float = 3.0  # the paper's T
-    weight: str = "inverse-variance"  # 1 / γ; "power": s_t^(2 alpha), the paper's
+    weight: str = "inverse-variance"  # s_t² / τ²; "power": s_t^(2 alpha), the paper's
     alpha: float = 0.0  # of weight "power"
     target: float = 0.0  # sigma_g: noise to leave, the paper's detail refinement
     noise: str = "measured"  # what the added noise is like; "white": the paper's
@@ -80,8 +83,8 @@ class Corruption2Self:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast":    {"steps": 250},
         "default": {},
-        "paper":   {"tau": "uniform", "tau_max": 5.0, "weight": "power", "noise": "white",
-                    "attention": True, "steps": 10_000, "average": 0.999},
+        "paper":   {"tau": "uniform", "tau_min": 0.001, "tau_max": 5.0, "weight": "power",
+                    "noise": "white", "attention": True, "steps": 10_000, "average": 0.999},
     }  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -96,39 +99,27 @@ class Corruption2Self:
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network h, from all volumes of all scans."""
-        images = [Images.of(scan, self.others, self.neighbours) for scan in scans]
+        images = Images.of_all(scans, self.others, self.neighbours)
         shape = self.patch, self.patch
         roots = [self.like_scan(noise).in_plane_filter(shape) for noise in noises]
-        if len({im.groups.shape[1] for im in images}) > 1:
-            raise InputError(
-                "the scans differ in how many volumes can be shown beside one; "
-                "train with --set others=0"
-            )
-        which: list[int] = []  # the scan of the batch in hand
-
-        def one_scan(rng: torch.Generator) -> Batch:
-            which[:] = [int(torch.randint(len(images), (1,), generator=rng))]
-            im = images[which[0]]
-            return draw(im.data, im.where, self.patches, self.patch, rng, im.groups)
-
         weights = train(
-            self.network(images[0].groups.shape[1] - 1, run),
-            one_scan,
-            lambda h, batch, rng: self.loss(h, batch, images[which[0]], roots[which[0]], rng),
-            replace(Training(self.steps), average=self.average),
+            self.network(images[0].n_beside, run),
+            lambda rng: draw_from(images, self.patches, self.patch, rng),
+            lambda h, b, rng: self.loss(h, b, images[b.scan], roots[b.scan], rng),
+            Training(self.steps, average=self.average),
             run,
         )
         return {f"network.{name}": value for name, value in weights.items()}
 
     def loss(
-        self, net: Network, batch: Batch, images: "Images", root: Tensor, rng: torch.Generator
+        self, net: Network, batch: Batch, images: Images, root: Tensor, rng: torch.Generator
     ) -> Tensor:
         """w ‖γ (h − X) + δ τ Z‖², which is w ‖γ h + δ X_t − X‖², in the mask."""
         X, tau = batch.y[:, :1], self.levels(len(batch.y), rng).to(batch.y.device)
         Z = draw_like(X, root, rng)
         gamma, weight = (like(value, X) for value in self.gamma_and_weight(tau))
-        X_t = X + like(tau, X) * Z
-        h = self.estimate(net, X_t, batch.y[:, 1:], (1 + tau**2).sqrt(), batch.group, images)
+        X_t, s_t = X + like(tau, X) * Z, (1 + tau**2).sqrt()
+        h = images.estimate(net, X_t, batch.y, s_t, batch.group, self.target)
         r = gamma * (h - X) + (1 - gamma) * like(tau, X) * Z
         return batch.mean(weight * r**2)
 
@@ -145,100 +136,37 @@ class Corruption2Self:
 
     def gamma_and_weight(self, tau: Tensor) -> tuple[Tensor, Tensor]:
         """γ, the share of h, and w; (B,) each."""
-        gamma = tau**2 / (tau**2 + 1 - self.target**2)
+        s2 = 1 + tau**2
+        gamma = tau**2 / (s2 - self.target**2)
         if self.weight == "inverse-variance":
-            return gamma, 1 / gamma
-        return gamma, (1 + tau**2) ** self.alpha
-
-    def estimate(
-        self, net: Network, X_t: Tensor, others: Tensor, s_t: Tensor, group: Tensor, im: "Images"
-    ) -> Tensor:
-        """h(X_t), (B, 1, H, W).
-
-        others  (B, n, H, W)  volumes beside it, without added noise
-        s_t     (B,)          noise level of X_t
-        group   (B,)          whose volumes they are
-
-        Untrained it is the Wiener filter of a volume whose voxels do not know of each other.
-        """
-        mean, sd = (table[group].to(X_t) for table in (im.mean, im.sd))  # (B, 1 + n)
-        beside = (others - mean[:, 1:, None, None]) / sd[:, 1:, None, None]
-        mean, s2 = mean[:, 0], s_t**2
-        ev = torch.maximum(sd[:, 0] ** 2 - 1, 0.01 * sd[:, 0] ** 2)
-        x = (X_t - like(mean, X_t)) / like((ev + s2).sqrt(), X_t)
-        F = net(torch.cat([x, beside], dim=1), torch.stack([s2.log() / 2, ev.log() / 2], dim=1))
-        wanted = ev + self.target**2  # variance of X_g
-        w = wanted / (ev + s2)
-        c = (wanted * (1 - w)).sqrt()
-        return like(mean, X_t) + like(w, X_t) * (X_t - like(mean, X_t)) + like(c, X_t) * F
+            return gamma, s2 / tau**2  # what X_t leaves open of X's noise has variance τ² / s_t²
+        return gamma, s2**self.alpha
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
         """One pass of every slice of every volume at tau = 0, or the mean over recorruptions."""
         im = Images.of(scan, self.others, self.neighbours)
-        net = self.network(im.groups.shape[1] - 1, run)
+        net = self.network(im.n_beside, run)
         load_weights(net, state, "network.").to(run.device)
         root = self.like_scan(noise).in_plane_filter(scan.data.shape[:2])
 
         def restore(batch: Batch) -> Tensor:
-            X, others, s_t = batch.y[:, :1], batch.y[:, 1:], torch.ones_like(batch.y[:, 0, 0, 0])
+            X, y, s_t = batch.y[:, :1], batch.y, torch.ones(len(batch.y))
             if not self.recorruptions:
-                return self.estimate(net, X, others, s_t, batch.group, im)
-            first = int(batch.group[0]) * scan.data.shape[2] + int(batch.z[0])
-            rng, tau = run.rng("recorruptions", first), self.recorruption_tau
+                return im.estimate(net, X, y, s_t, batch.group, self.target)
+            tau = self.recorruption_tau
+            s_t = s_t * (1 + tau**2) ** 0.5
+            fresh = islice(im.fresh_noise(batch, root, run), self.recorruptions)
             return torch.stack([
-                self.estimate(net, X + tau * draw_like(X, root, rng), others,
-                              s_t * (1 + tau**2) ** 0.5, batch.group, im)
-                for _ in range(self.recorruptions)
+                im.estimate(net, X + tau * Z, y, s_t, batch.group, self.target) for Z in fresh
             ]).mean(dim=0)  # fmt: skip
 
         restored = map_images(restore, im.data, im.where, im.groups, run, self.images_at_once)
         return keep_means(restored, scan.data, im.where)
 
-    def network(self, n_others: int, run: Run) -> UNet:
+    def network(self, n_beside: int, run: Run) -> UNet:
         """The U-Net F, untrained."""
-        with weights_from(run.rng("network")):
-            levels = (2,) if self.attention else ()
-            settings = UNetSettings(self.channels, (1, 2, 2), attention=levels)
-            return UNet(1 + n_others, 1, n_condition=2, settings=settings)
+        levels = (2,) if self.attention else ()
+        return network("lean", self.channels, 1 + n_beside, 2, 2, run, "network", levels)
 
     def like_scan(self, noise: NoiseModel) -> NoiseModel:
         return {"measured": noise, "white": noise.as_white()}[self.noise]
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of one scan, and which of them are shown together.
-
-    data    (X, Y, Z, V + contrasts)
-    where   (X, Y, Z) bool
-    groups  (V, 1 + n) int  every volume and those beside it
-    mean    (V, 1 + n)      of each in the mask
-    sd      (V, 1 + n)      standard deviation of each
-    """
-
-    data: np.ndarray
-    where: np.ndarray
-    groups: np.ndarray
-    mean: Tensor
-    sd: Tensor
-
-    @staticmethod
-    def of(scan: Series, others: int, neighbours: str) -> "Images":
-        """The scan's volumes; contrasts of the scan are shown beside every one."""
-        data, V = scan.data, scan.n_volumes
-        groups = np.arange(V)[:, None]
-        if others:
-            groups = prior_volumes(scan, others, neighbours)
-            if len(groups) < V:
-                raise InputError(
-                    "a volume has no other one of its b-value to be shown beside it; "
-                    "use --set others=0"
-                )
-        if scan.contrasts is not None:
-            K = scan.contrasts.shape[3]
-            data = np.concatenate([data, scan.contrasts], axis=3)
-            groups = np.concatenate([groups, np.tile(V + np.arange(K), (V, 1))], axis=1)
-        inside = [data[..., v][scan.where] for v in range(data.shape[3])]
-        mean = torch.tensor([float(x.mean(dtype=np.float64)) for x in inside])
-        sd = torch.tensor([max(float(x.std(dtype=np.float64)), 1e-6) for x in inside])
-        return Images(data, scan.where, groups, mean[groups], sd[groups])

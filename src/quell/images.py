@@ -1,0 +1,141 @@
+"""Images: every volume of a scan as an image of its own, and what may be shown beside it.
+
+Idea    A method that learns from single images needs little of a scan: its volumes, their size,
+        and which others of the same anatomy are shown with each. Those others are never changed:
+        their noise is independent, so they may say what they know.
+Here    Where the noise level is known, a network starts as the best pixelwise linear estimate
+        (`Images.estimate`) and its own output stays about one in size, as in `predictor`.
+Differs nothing
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .noise import draw_like
+from .run import Run
+from .schedule import like
+from .series import InputError, Series, prior_volumes
+from .slices import Batch, draw
+from .trainer import Network
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one scan, and which of them are shown together.
+
+    data    (X, Y, Z, V + contrasts)
+    where   (X, Y, Z) bool
+    groups  (V, 1 + n) int  every volume and those beside it
+    mean    (V, 1 + n)      of each in the mask
+    sd      (V, 1 + n)      standard deviation of each there, noise included
+    """
+
+    data: np.ndarray
+    where: np.ndarray
+    groups: np.ndarray
+    mean: Tensor
+    sd: Tensor
+
+    @classmethod
+    def of(cls, scan: Series, others: int = 0, neighbours: str = "directions") -> "Images":
+        """The scan's volumes; contrasts of the scan are shown beside every one.
+
+        others      volumes of the scan shown beside each
+        neighbours  which, as in `prior_volumes`
+
+        Raises InputError where a volume has no others like it.
+        """
+        data, V = scan.data, scan.n_volumes
+        groups = np.arange(V)[:, None]
+        if others:
+            groups = prior_volumes(scan, others, neighbours)
+            if len(groups) < V:
+                raise InputError(
+                    "a volume has no other one of its b-value to be shown beside it; "
+                    "use --set others=0"
+                )
+        if scan.contrasts is not None:
+            K = scan.contrasts.shape[3]
+            data = np.concatenate([data, scan.contrasts], axis=3)
+            groups = np.concatenate([groups, np.tile(V + np.arange(K), (V, 1))], axis=1)
+        inside = [data[..., v][scan.where] for v in range(data.shape[3])]
+        mean = torch.tensor([float(x.mean(dtype=np.float64)) for x in inside])
+        sd = torch.tensor([max(float(x.std(dtype=np.float64)), 1e-6) for x in inside])
+        return cls(data, scan.where, groups, mean[groups], sd[groups])
+
+    @classmethod
+    def of_all(
+        cls, scans: list[Series], others: int = 0, neighbours: str = "directions"
+    ) -> list["Images"]:
+        """The images of scans that one network learns from; InputError where it can't."""
+        images = [cls.of(scan, others, neighbours) for scan in scans]
+        if len({im.n_beside for im in images}) > 1:
+            raise InputError(
+                "the scans differ in how many images are shown beside one; "
+                "give all the same contrasts, and --set others=0"
+            )
+        return images
+
+    @property
+    def n_beside(self) -> int:
+        """How many images are shown beside one."""
+        return self.groups.shape[1] - 1
+
+    def standardised(self, x: Tensor, group: Tensor) -> Tensor:
+        """Images with mean 0 and variance 1 in the mask, (B, 1 + n, H, W).
+
+        x      (B, 1 + n, H, W)
+        group  (B,)  which row of `groups` they are
+        """
+        mean, sd = (table[group].to(x)[:, :, None, None] for table in (self.mean, self.sd))
+        return (x - mean) / sd
+
+    def estimate(
+        self, net: Network, X_t: Tensor, y: Tensor, s_t: Tensor, group: Tensor, target: float = 0.0
+    ) -> Tensor:
+        """A network's estimate of what X_t holds but for its noise, (B, 1, H, W); sigma = 1 units.
+
+        net     of (B, 1 + n, H, W) and two numbers, log s_t and log of the signal's size
+        X_t     (B, 1, H, W)      the image with its noise
+        y       (B, 1 + n, H, W)  the batch it was made of: what is beside it stays as it is
+        s_t     (B,)              noise level of X_t
+        group   (B,)              which row of `groups` they are
+        target  sigma_g, noise of the image that is sought
+
+        h = mean + w (X_t - mean) + c F. Untrained, F = 0: the Wiener filter of a volume whose
+        voxels do not know of each other.
+        """
+        mean, sd = self.mean[group, 0].to(X_t), self.sd[group, 0].to(X_t)
+        s2 = s_t.to(X_t) ** 2
+        ev = torch.maximum(sd**2 - 1, 0.01 * sd**2)  # signal variance of the volume
+        wanted, total = ev + target**2, ev + s2  # variance of the image that is sought, of X_t
+        x = (X_t - like(mean, X_t)) / like(total.sqrt(), X_t)
+        beside = self.standardised(y, group)[:, 1:]
+        F = net(torch.cat([x, beside], dim=1), torch.stack([s2.log() / 2, ev.log() / 2], dim=1))
+        w = wanted / total
+        c = (w * (s2 - target**2)).sqrt()  # of the error that the Wiener filter leaves
+        return like(mean, X_t) + like(w, X_t) * (X_t - like(mean, X_t)) + like(c, X_t) * F
+
+    def fresh_noise(self, batch: Batch, root: Tensor, run: Run) -> Iterator[Tensor]:
+        """Noise to add to the images of a batch, (B, 1, H, W), again and again.
+
+        An image has its own generator: what it gets does not depend on its batch.
+        """
+        places = zip(batch.group.tolist(), batch.z.tolist(), strict=True)
+        rngs = [run.rng("recorruptions", g * self.data.shape[2] + z) for g, z in places]
+        while True:
+            yield torch.cat([draw_like(batch.y[:1, :1], root, rng) for rng in rngs])
+
+
+def draw_from(images: list[Images], n: int, size: int, rng: torch.Generator) -> Batch:
+    """n patches of one of the scans, any one of them.
+
+    size  edge of a patch, voxels
+    """
+    scan = int(torch.randint(len(images), (1,), generator=rng))
+    im = images[scan]
+    return replace(draw(im.data, im.where, n, size, rng, im.groups), scan=scan)
