@@ -17,6 +17,7 @@ ORDER = (
     "run",
     "voice",
     "series",
+    "processes",
     "kspace",
     "settings",
     "checks",
@@ -41,7 +42,11 @@ ORDER = (
     "evaluate",
     "report",
     "pipeline",
+    "models",
+    "prepared",
+    "training_set",
     "outputs",
+    "train_many",
     "__init__",
     "cli",
     "__main__",
@@ -52,6 +57,7 @@ ONLY_FROM: dict[str, set[str]] = {
     "run": set(),
     "voice": {"run"},
     "series": set(),
+    "processes": {"run", "series"},
     "kspace": {"series"},
     "methods": {
         "run",
@@ -75,7 +81,16 @@ ONLY_FROM: dict[str, set[str]] = {
     "report": {"run", "series", "checks", "noise", "evaluate"},
 }
 
-MAY_IMPORT_METHODS = {"pipeline", "outputs", "__init__", "cli", "__main__"}
+MAY_IMPORT_METHODS = {
+    "pipeline",
+    "models",
+    "training_set",
+    "outputs",
+    "train_many",
+    "__init__",
+    "cli",
+    "__main__",
+}
 
 DRAWERS = {"util", "utils", "common", "base", "core", "helper", "helpers", "misc"}
 

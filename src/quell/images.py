@@ -49,22 +49,14 @@ class Images:
 
         Raises InputError where a volume has no others like it.
         """
-        data, V = scan.data, scan.n_volumes
-        groups = np.arange(V)[:, None]
-        if others:
-            groups = prior_volumes(scan, others, neighbours)
-            if len(groups) < V:
-                raise InputError(
-                    "a volume has no other one of its b-value to be shown beside it; "
-                    "use --set others=0"
-                )
+        data, groups, means, sds = scan.data, groups_of(scan, others, neighbours), [], []
         if scan.contrasts is not None:
-            K = scan.contrasts.shape[3]
-            data = np.concatenate([data, scan.contrasts], axis=3)
-            groups = np.concatenate([groups, np.tile(V + np.arange(K), (V, 1))], axis=1)
-        inside = [data[..., v][scan.where] for v in range(data.shape[3])]
-        mean = torch.tensor([float(x.mean(dtype=np.float64)) for x in inside])
-        sd = torch.tensor([max(float(x.std(dtype=np.float64)), 1e-6) for x in inside])
+            data = np.concatenate([data, scan.contrasts.astype(np.float32)], axis=3)
+        for v in range(data.shape[3]):  # one volume in memory: the scan may be mapped from disk
+            inside = data[..., v][scan.where]
+            means.append(float(inside.mean(dtype=np.float64)))
+            sds.append(max(float(inside.std(dtype=np.float64)), 1e-6))
+        mean, sd = torch.tensor(means), torch.tensor(sds)
         return cls(data, scan.where, groups, mean[groups], sd[groups])
 
     @classmethod
@@ -129,6 +121,25 @@ class Images:
         rngs = [run.rng("recorruptions", g * self.data.shape[2] + z) for g, z in places]
         while True:
             yield torch.cat([draw_like(batch.y[:1, :1], root, rng) for rng in rngs])
+
+
+def groups_of(scan: Series, others: int, neighbours: str) -> np.ndarray:
+    """(V, 1 + n) int: every volume and what is shown beside it; contrasts count on from the last.
+
+    Raises InputError where a volume has no others like it.
+    """
+    V = scan.n_volumes
+    groups = np.arange(V)[:, None]
+    if others:
+        groups = prior_volumes(scan, others, neighbours)
+        if len(groups) < V:
+            raise InputError(
+                "a volume has no other one of its b-value to be shown beside it; use --set others=0"
+            )
+    if scan.contrasts is None:
+        return groups
+    shown = V + np.arange(scan.contrasts.shape[3])
+    return np.concatenate([groups, np.tile(shown, (V, 1))], axis=1)
 
 
 def draw_from(images: list[Images], n: int, size: int, rng: torch.Generator) -> Batch:

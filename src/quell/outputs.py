@@ -12,12 +12,11 @@ from typing import Any, ClassVar
 
 import nibabel as nib
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from .contrasts import load_contrasts
 from .kspace import join, load_kspace, reconstruct
-from .methods import DEFAULT, METHODS, CanSample
+from .methods import CanSample
+from .models import Fit, options_of, read_model, refuse_model_of_one_scan, write_model
 from .pipeline import (
     Options,
     Result,
@@ -25,7 +24,6 @@ from .pipeline import (
     denoise,
     describe_noise,
     distance_curve,
-    fingerprint_of_scan,
     methods_paragraph,
     refuse_options,
     settings_of,
@@ -33,7 +31,7 @@ from .pipeline import (
     versions,
 )
 from .report import ReportFacts, write_report
-from .run import Run, State, Voice, peak_memory_bytes
+from .run import Run, Voice, peak_memory_bytes
 from .series import InputError, Series, copy_gradients, load, load_map, replacing, stem, write_nifti
 from .series.scan import NIFTI_ENDINGS
 
@@ -99,7 +97,7 @@ def _all_beside(path: Path) -> list[Path]:
 
 def report_beside(out: Path) -> Path:
     """Where the report goes unless the person says otherwise."""
-    _refuse_ending(out, NIFTI_ENDINGS)  # without one there may be no name to add to
+    refuse_ending(out, NIFTI_ENDINGS)  # without one there may be no name to add to
     return _beside(out, "_report.html")
 
 
@@ -118,7 +116,7 @@ def denoise_file(
     force           replace outputs that exist
     command         what reproduces this run, for the sidecar and the report
     voice           told how far it is
-    allow_mismatch  use a model that was learned from another scan
+    allow_mismatch  use a model that was learned from another scan, or from unlike ones
 
     Raises InputError, with nothing written, for what can't be read, used or written. Checkpoints
     lie in a hidden folder beside the output until the run is complete.
@@ -132,11 +130,15 @@ def denoise_file(
         scan = replace(scan, contrasts=load_contrasts(list(files.contrasts), scan))
     _refuse_full_disk(files, scan)
     noise_map = None if files.noise_in is None else load_map(files.noise_in, scan)
-    state = None
+    state, approve = None, None
     if files.model_in:
         bundle = read_model(files.model_in)
         options, state = options_of(bundle, options), bundle.state
-        _refuse_foreign(bundle, scan, allow_mismatch, voice)
+        if files.model_out and bundle.training:
+            raise InputError("--model-out would write what --model reads; leave it out", 2)
+        fit = Fit(bundle, allow_mismatch, voice)
+        fit.refuse_scan(scan)
+        approve = fit.refuse_noise
     method, _ = refuse_options(options)
     if files.spread_out and not getattr(method, "draws_samples", False):
         raise InputError(
@@ -146,16 +148,22 @@ def denoise_file(
         )
     try:
         result = denoise(
-            scan, options, noise_map=noise_map, state=state, work=files.work, voice=voice
+            scan,
+            options,
+            noise_map=noise_map,
+            state=state,
+            approve=approve,
+            work=files.work,
+            voice=voice,
         )
         _write(files, result, scan, options, command)
     except KeyboardInterrupt:
-        if not _remains(files.work):
+        if not remains(files.work):
             raise
         kept = f"stopped; what was learned is kept in {files.work}"
         raise KeyboardInterrupt(f"{kept}: run the same command again to go on") from None
     except BaseException:
-        _remains(files.work)
+        remains(files.work)
         raise
     shutil.rmtree(files.work, ignore_errors=True)
     voice.say(f"wrote {files.out} in {time.monotonic() - start:.0f} s")
@@ -164,7 +172,19 @@ def denoise_file(
     return result
 
 
-def _remains(work: Path) -> bool:
+def apply_file(
+    files: Files, options: Options, force: bool, command: str, voice: Voice, allow_mismatch: bool
+) -> Result:
+    """Denoise one scan with a model of many; the arguments of `denoise_file`.
+
+    Raises InputError also for a model of one scan.
+    """
+    assert files.model_in is not None
+    refuse_model_of_one_scan(read_model(files.model_in))
+    return denoise_file(files, options, force, command, voice, allow_mismatch)
+
+
+def remains(work: Path) -> bool:
     """Whether there is a checkpoint to go on from; folders without one are removed."""
     for folder in (*work.glob("*"), work):
         with suppress(OSError):  # not empty, or not there
@@ -176,13 +196,13 @@ def _refuse_paths(files: Files, force: bool) -> None:
     """Raise InputError for outputs that can't or must not be written, before any work is done."""
     images = files.out, files.noise_out, files.residual_out, files.phase_out, files.spread_out
     for path in images:
-        _refuse_ending(path, NIFTI_ENDINGS)
-    _refuse_ending(files.model_out, (".safetensors",))
-    _refuse_ending(files.report, (".html", ".htm"))
+        refuse_ending(path, NIFTI_ENDINGS)
+    refuse_ending(files.model_out, (".safetensors",))
+    refuse_ending(files.report, (".html", ".htm"))
     read = {os.path.realpath(path) for path in files.read}
     seen: set[str] = set()
     for path in files.written:
-        _refuse_place(path)
+        refuse_place(path)
         if os.path.realpath(path) in read:
             raise InputError(f"{path} belongs to an input of this run; write to another name", 2)
         if os.path.realpath(path) in seen:
@@ -192,10 +212,10 @@ def _refuse_paths(files: Files, force: bool) -> None:
             raise InputError(f"{path} is a folder; give a file name", 2)
         if path.exists() and not force:
             raise InputError(f"{path} exists; give --force to replace it, or choose another name")
-    _refuse_place(files.work)
+    refuse_place(files.work)
 
 
-def _refuse_ending(path: Path | None, endings: tuple[str, ...]) -> None:
+def refuse_ending(path: Path | None, endings: tuple[str, ...]) -> None:
     if path is None:
         return
     if not path.name.lower().endswith(endings) or path.name.lower() in endings:
@@ -203,7 +223,7 @@ def _refuse_ending(path: Path | None, endings: tuple[str, ...]) -> None:
         raise InputError(f"{path} is no name for this result; give one that ends in {known}", 2)
 
 
-def _refuse_place(path: Path) -> None:
+def refuse_place(path: Path) -> None:
     """Raise InputError where no file of this name can be made."""
     if len(os.fsencode(path.name)) > NAME_MAX:
         raise InputError(f"{path.name} is too long for a file's name; choose a shorter one", 2)
@@ -260,7 +280,7 @@ def _write(files: Files, result: Result, scan: Series, options: Options, command
     finally:
         for folder in {path.parent for path in new.values()}:
             shutil.rmtree(folder, ignore_errors=True)
-            _remains(folder.parent)
+            remains(folder.parent)
 
 
 def _write_all(files: Files, result: Result, scan: Series, options: Options, command: str) -> None:
@@ -283,85 +303,6 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
         file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bare bytes
     is_pair = files.phase is not None  # magnitude in, magnitude out
     write_nifti(files.out, np.abs(result.denoised) if is_pair else result.denoised, scan)
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A model as it lies on disk: what was learned, and how."""
-
-    path: Path
-    state: State
-    method: str
-    preset: str
-    settings: dict[str, Any]
-    scan: str  # fingerprint of the scan it was learned from
-    shape: tuple[int, ...]  # of that scan, (X, Y, Z, V)
-
-
-def write_model(path: Path, result: Result, scan: Series, options: Options) -> None:
-    """The learned state as safetensors; how it was made, and from which scan, as its metadata."""
-    metadata = {
-        "method": result.method.name,
-        "settings": json.dumps(settings_of(result.method)),
-        "preset": options.preset,
-        "seed": str(options.seed),
-        "scan": fingerprint_of_scan(scan),
-        "shape": json.dumps(scan.data.shape),
-        "noise": describe_noise(result.noise, result.mask),
-        "versions": json.dumps(versions()),
-        "licence": "the scan's own",
-    }
-    state = {name: value.contiguous() for name, value in result.state.items()}
-    with replacing(path) as file:
-        file.write(save(state, metadata))
-
-
-def read_model(path: Path) -> Bundle:
-    """A model that `write_model` wrote; InputError for anything else."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give a model that --model-out wrote")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        settings, shape = (json.loads(metadata[name]) for name in ("settings", "shape"))
-        if not isinstance(settings, dict) or metadata["method"] not in METHODS:
-            raise ValueError
-        if len(shape) != 4 or not all(isinstance(n, int) and 0 < n < 2**15 for n in shape):
-            raise ValueError
-        return Bundle(
-            path=path,
-            state=state,
-            method=metadata["method"],
-            preset=metadata["preset"],
-            settings=settings,
-            scan=metadata["scan"],
-            shape=tuple(shape),
-        )
-    except (SafetensorError, KeyError, ValueError, TypeError, OSError):
-        raise InputError(
-            f"{path} is not a model of quell; give one that --model-out wrote"
-        ) from None
-
-
-def options_of(bundle: Bundle, options: Options) -> Options:
-    """The bundle's method and settings, with the person's --set on top.
-
-    Raises InputError (status 2) for another method, and for a setting that was learned with.
-    """
-    if options.method not in (DEFAULT, bundle.method):
-        raise InputError(
-            f"{bundle.path} is a model of {bundle.method}; leave out --method {options.method}", 2
-        )
-    may_change = getattr(METHODS[bundle.method], "after_learning", ())
-    for name in sorted(set(options.settings) - set(may_change)):
-        if name in bundle.settings and options.settings[name] != bundle.settings[name]:
-            known = ", ".join(may_change) or "nothing"
-            raise InputError(
-                f"{name} can't change once a model is learned; what may change is {known}", 2
-            )
-    settings = {**bundle.settings, **options.settings}
-    return replace(options, method=bundle.method, preset=bundle.preset, settings=settings)
 
 
 def sample_file(
@@ -443,23 +384,6 @@ def reconstruct_files(
         _beside(out, ending).unlink(missing_ok=True)
     voice.say(f"wrote {out}: {' x '.join(map(str, series.data.shape))}, noise of sigma 1")
     return series
-
-
-def _refuse_foreign(bundle: Bundle, scan: Series, allow_mismatch: bool, voice: Voice) -> None:
-    """Raise InputError for a model of another scan, unless it is allowed."""
-    if bundle.scan == fingerprint_of_scan(scan):
-        return
-    if allow_mismatch and bundle.shape[2:] != scan.data.shape[2:]:
-        raise InputError(
-            f"{bundle.path} is of {bundle.shape[3]} volumes of {bundle.shape[2]} slices and "
-            f"{scan.path} has {scan.n_volumes} of {scan.data.shape[2]}; train anew"
-        )
-    if not allow_mismatch:
-        raise InputError(
-            f"{bundle.path} was learned from another scan than {scan.path}; "
-            "train anew, or say --allow-mismatch if the scans share protocol and volume order"
-        )
-    voice.say(f"warning: {bundle.path} was learned from another scan; look at the residual")
 
 
 def report_facts(result: Result, scan: Series, options: Options, command: str) -> ReportFacts:

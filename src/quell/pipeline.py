@@ -8,7 +8,7 @@ import json
 import platform
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -96,6 +96,7 @@ def denoise(
     noise_model: NoiseModel | None = None,
     noise_map: np.ndarray | None = None,
     state: State | None = None,
+    approve: Callable[[Series, NoiseModel], None] | None = None,
     work: Path | None = None,
     voice: Voice | None = None,
     **choices: Any,
@@ -107,6 +108,7 @@ def denoise(
     noise_model  obeyed instead of learning one
     noise_map    (X, Y, Z)  obeyed, scanner units; only the correlation is learned
     state        what this method learned before, from `Result.state`; nothing is trained then
+    approve      called once the noise is known; its InputError ends the run
     work         folder for checkpoints; an interrupted run with the same choices goes on there
     voice        told how far it is
 
@@ -117,17 +119,10 @@ def denoise(
     set_threads(options.threads)
     run = Run(seed=options.seed, device=device, voice=voice or Silent())
 
-    with run.timed("check"):
-        scan, findings = _checked(scan, method, options, run)
-    given, phase = scan, None
-    if np.iscomplexobj(scan.data):
-        scan, phase = demodulate(scan)
-    with run.timed("noise model"):
-        noise = noise_model or learn(scan, _mask(scan), options.noise_law, options.coils, noise_map)
-        run.voice.say(describe_noise(noise, _mask(scan)))
-        said = remarks(noise)
-        _warn(said, options, run)
-        findings += said
+    refuse_scan(scan, method)
+    given, scan, phase, noise, findings = known(scan, options, run, noise_model, noise_map)
+    if approve is not None:
+        approve(scan, noise)
     scale = Scale.of(noise.sigma, noise.law, noise.n_coils)
     is_scaled = method.units == "sigma"
     levels = np.float32(1) if noise.levels is None else noise.levels.astype(np.float32)
@@ -204,6 +199,29 @@ def _calibration(
     return {"ShareOfTheWay": share, "NoiseOverModel": off, "RepeatedPairs": n_pairs}
 
 
+def known(
+    scan: Series,
+    options: Options,
+    run: Run,
+    noise_model: NoiseModel | None = None,
+    noise_map: np.ndarray | None = None,
+) -> tuple[Series, Series, np.ndarray | None, NoiseModel, list[Finding]]:
+    """The scan with a mask, as real volumes, the phase taken out, its noise, and what both say.
+
+    Refuses what can't be denoised.
+    """
+    with run.timed("check"):
+        given, findings = _checked(scan, options, run)
+    plain, phase = demodulate(given) if np.iscomplexobj(given.data) else (given, None)
+    with run.timed("noise model"):
+        mask = _mask(plain)
+        noise = noise_model or learn(plain, mask, options.noise_law, options.coils, noise_map)
+        run.voice.say(describe_noise(noise, mask))
+        said = remarks(noise)
+        _warn(said, options, run)
+    return given, plain, phase, noise, findings + said
+
+
 def _options(options: Options | None, choices: Mapping[str, Any]) -> Options:
     """Options with choices laid over: its own fields by name, all else settings of the method."""
     options = options or Options()
@@ -249,11 +267,8 @@ def _device_in_words(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-def _checked(
-    scan: Series, method: Method, options: Options, run: Run
-) -> tuple[Series, list[Finding]]:
+def _checked(scan: Series, options: Options, run: Run) -> tuple[Series, list[Finding]]:
     """The scan with a mask, and what the checks found; refuses what can't be denoised."""
-    refuse_scan(scan, method)
     if options.fourth_axis != "directions":
         scan = replace(scan, fourth_axis=options.fourth_axis)
     scan = replace(scan, mask=mask_of(scan))

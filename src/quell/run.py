@@ -30,6 +30,28 @@ class Voice(Protocol):
     def progress(self, task: str, done: int, total: int, note: str = "") -> None: ...
 
 
+class Processes(Protocol):
+    """The processes that share one run; `rank` of this one, from 0, which is the main one."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def count(self) -> int: ...
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor: ...
+
+
+class Alone:
+    """The only process of a run."""
+
+    rank, count = 0, 1
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """Values (any shape) as they are: there is nothing to add."""
+        return values
+
+
 class Silent:
     """The voice of a run started from Python, of a test, and of --quiet."""
 
@@ -44,10 +66,12 @@ class Silent:
 class Run:
     """One run of one method.
 
-    seed    every random number of the run follows from it
-    device  where the network works
-    folder  where checkpoints are kept; None: the run can't be resumed
-    voice   who tells the person how far it is
+    seed       every random number of the run follows from it
+    device     where the network works
+    folder     where checkpoints are kept; None: the run can't be resumed
+    voice      who tells the person how far it is
+    parts      batches of one step of a training, of which the mean is taken
+    processes  who share the parts
     """
 
     seed: int = 0
@@ -56,14 +80,16 @@ class Run:
     voice: Voice = field(default_factory=Silent)
     kept: dict[str, np.ndarray] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    parts: int = 1
+    processes: Processes = field(default_factory=Alone)
 
-    def rng(self, purpose: str, step: int = 0) -> torch.Generator:
-        """The generator for one step of one purpose; the same on every run with this seed.
+    def rng(self, purpose: str, step: int = 0, part: int = 0) -> torch.Generator:
+        """The generator for one part of one step of one purpose; the same with the same seed.
 
         A fresh generator a step, so that a resumed run draws what an uninterrupted one would.
         """
-        words = f"{self.seed}/{purpose}/{step}".encode()
-        number = int.from_bytes(hashlib.sha256(words).digest()[:7], "big")
+        words = f"{self.seed}/{purpose}/{step}" + (f"/{part}" if part else "")
+        number = int.from_bytes(hashlib.sha256(words.encode()).digest()[:7], "big")
         return torch.Generator().manual_seed(number)
 
     def keep(self, name: str, array: np.ndarray) -> None:

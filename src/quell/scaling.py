@@ -89,7 +89,6 @@ class Stabiliser:
         """E[m | theta]: puts the noise floor back on a signal."""
         return np.interp(theta, self.theta, self.mean)
 
-
     def without_floor(self, mean: np.ndarray) -> np.ndarray:
         """The signal θ with E[m | θ] = mean; 0 for a mean below that of pure noise."""
         return np.interp(mean, self.mean, self.theta)

@@ -5,6 +5,8 @@ Here    Convolution kernels are trained by Muon (Jordan et al. 2024, "Muon: an o
         than AdamW alone in 300. Learning rates rise linearly, then fall along a cosine.
 Differs Muon here treats a convolution kernel as the matrix (out, in · kernel); the first and the
         last convolution are included.
+Many    A step is the mean over its parts. One process takes them in turn, several share them, and
+        all then take the same step: the curve depends on the parts, not on who worked at them.
 """
 
 import math
@@ -19,6 +21,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from .processes import ProcessLostError
 from .run import Run, State, has_fast_bfloat16
 from .series import InputError
 from .slices import Batch
@@ -40,6 +43,7 @@ class Training:
     muon_rate: float = 0.02  # of Muon: the spectral norm of a step
     weight_decay: float = 0.01
     average: float = 0.99  # decay of the running average of the weights (EMA)
+    parts: int = 1  # batches of one step, each from its own generator; processes share them
     is_plain: bool = False  # Adam at a constant rate, no average: as the diffusion papers train
 
     @staticmethod
@@ -64,8 +68,10 @@ def train(
     stage  its name, where a method trains more than one network
 
     Resumes from the run's folder where an interrupted run left a checkpoint; a step depends on
-    the seed and its number alone, so the result is the same to the byte on the same device.
+    the seed and its number alone, so the result is the same to the byte on the same device. Only
+    the main process writes there, and all of them end with the same weights.
     """
+    refuse_parts(training.parts, run.processes.count)
     net.to(run.device)
     task = f"training {stage}".strip()
     kernels = [p for p in net.parameters() if p.ndim > 2 and not training.is_plain]
@@ -75,18 +81,16 @@ def train(
     adam = torch.optim.AdamW(others, weight_decay=decay, betas=(0.9, memory))
     average = {name: p.detach().clone() for name, p in net.state_dict().items()}
     losses: list[float] = []
-    checkpoint = Checkpoint(run.folder, task, net, [muon, adam], average, losses)
+    checkpoint = Checkpoint(
+        run.folder, task, net, [muon, adam], average, losses, is_kept=run.processes.rank == 0
+    )
     checkpoint.load()
     is_fast = has_fast_bfloat16(run.device) and not training.is_plain  # published: float32
     forward = in_bfloat16(net) if is_fast else net
     start, first, is_whole = time.monotonic(), len(losses), True
     try:
         for step in range(first, training.steps):
-            rng = run.rng(f"train{stage}", step)
-            batch = draw(rng).to(run.device)
-            value = loss(forward, batch, rng)
-            net.zero_grad(set_to_none=True)
-            value.backward()
+            value = _mean_over_parts(net, forward, draw, loss, training, run, stage, step)
             pace = 1.0 if training.is_plain else _pace(step, training.steps)
             is_whole = False  # half a step must not be kept: resumed, it would be taken twice
             muon.step_at(training.muon_rate * pace)
@@ -101,13 +105,52 @@ def train(
             left = (time.monotonic() - start) / (step + 1 - first) * (training.steps - step - 1)
             note = f"loss {sum(losses[-20:]) / len(losses[-20:]):.4f}, {left:.0f} s left"
             run.voice.progress(task, step + 1, training.steps, note)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ProcessLostError):
         if is_whole:
             checkpoint.save()
         raise
     checkpoint.save()  # what follows may be interrupted, too
     run.keep(f"losses {stage}".strip(), torch.tensor(losses).numpy())
     return {name: value.cpu().contiguous() for name, value in average.items()}
+
+
+def refuse_parts(parts: int, n_processes: int) -> None:
+    """Raise InputError (status 2) for parts of a step that processes can't share evenly."""
+    if parts < 1 or parts % n_processes:
+        raise InputError(
+            f"{parts} parts can't be shared evenly by {n_processes} processes; "
+            f"give --parts a multiple of {n_processes}",
+            2,
+        )
+
+
+def _mean_over_parts(
+    net: nn.Module,
+    forward: Network,
+    draw: Callable[[torch.Generator], Batch],
+    loss: Callable[[Network, Batch, torch.Generator], Tensor],
+    training: Training,
+    run: Run,
+    stage: str,
+    step: int,
+) -> Tensor:
+    """The loss of one step; its gradient is left in the network of every process."""
+    net.zero_grad(set_to_none=True)
+    value = torch.zeros((), device=run.device)
+    for part in range(run.processes.rank, training.parts, run.processes.count):
+        rng = run.rng(f"train{stage}", step, part)
+        batch = draw(rng).to(run.device)
+        share = loss(forward, batch, rng) / training.parts
+        share.backward()
+        value = value + share.detach()
+    if run.processes.count == 1:
+        return value
+    gradients = [p.grad for p in net.parameters() if p.grad is not None]
+    flat = torch.cat([value.reshape(1), *(g.reshape(-1) for g in gradients)])  # one message
+    value, *sums = run.processes.sum(flat).split([1, *(g.numel() for g in gradients)])
+    for gradient, total in zip(gradients, sums, strict=True):
+        gradient.copy_(total.view(gradient.shape))
+    return value
 
 
 def load_weights(net: N, state: State, prefix: str) -> N:
@@ -194,9 +237,11 @@ class Checkpoint:
         optimisers: list[Muon | torch.optim.Optimizer],
         average: State,
         losses: list[float],
+        is_kept: bool = True,
     ) -> None:
         self.path = None if folder is None else folder / f"{task.replace(' ', '-')}.pt"
         self.net, self.optimisers, self.average, self.losses = net, optimisers, average, losses
+        self.is_kept = is_kept  # by this process; the others only read it
         self.saved = time.monotonic()
 
     def save_if_due(self) -> None:
@@ -204,7 +249,7 @@ class Checkpoint:
             self.save()
 
     def save(self) -> None:
-        if self.path is None:
+        if self.path is None or not self.is_kept:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""The command line: quell denoise | check | methods | reconstruct | sample | demo.
+"""The command line: quell denoise | train | apply | check | methods | reconstruct | sample | demo.
 
 Here    One module a command; `options` holds the options that several share, `usage` writes the
         help. What fails anywhere below ends here, as one sentence and an exit status: 2 for a
@@ -17,12 +17,14 @@ import typer
 from .. import __version__
 from ..series import InputError
 from ..voice import printable
+from .apply import apply
 from .check import check_command
 from .demo import demo
 from .denoise import denoise
 from .methods import methods
 from .reconstruct import reconstruct
 from .sample import sample
+from .train import train
 from .usage import Grouped, UsageError, sentence_of
 
 app = typer.Typer(
@@ -33,6 +35,8 @@ app = typer.Typer(
     help="Remove noise from MRI scans, learning from the noisy scan itself. Not a medical device.",
 )
 app.command(cls=Grouped)(denoise)
+app.command(cls=Grouped, short_help="Learn one model from many scans.")(train)
+app.command(cls=Grouped, short_help="Denoise a scan with a model of many.")(apply)
 app.command("check", cls=Grouped, short_help="Say what a scan is and what is wrong with it.")(
     check_command
 )

@@ -27,6 +27,17 @@ Coils = Annotated[
     float | None, option(NOISE, "N of nc-chi; default: from the background", metavar="N")
 ]
 Preset = Annotated[str, option(METHOD, "fast, default, ...: see `quell methods`", metavar="NAME")]
+Settings = Annotated[
+    list[str] | None,
+    option(METHOD, "one setting, such as steps=300; repeatable", "--set", metavar="NAME=VALUE"),
+]
+Seed = Annotated[int, option(RUN, "every random number follows from it", metavar="N")]
+Device = Annotated[str, option(RUN, "auto, cpu, cuda, cuda:N or mps", metavar="NAME")]
+Threads = Annotated[
+    int | None,
+    option(RUN, "CPU threads; default: all", "--threads", "--nthreads", min=1, metavar="N"),
+]
+IsStrict = Annotated[bool, option(RUN, "warnings of the checks are errors", "--strict")]
 IsQuiet = Annotated[bool, option(RUN, "print errors only", "--quiet", "-q")]
 
 

@@ -64,6 +64,16 @@ class CanSample(Protocol):
         """n images (X, Y, n) in [-1, 1]."""
 
 
+@runtime_checkable
+class LearnsMany(Method, Protocol):
+    """A method whose one network may learn from many scans, and be used on others."""
+
+    learns_many: ClassVar[bool]
+
+    def shown_together(self, scan: Series) -> int:
+        """Images of a scan that the network sees at once."""
+
+
 METHODS: dict[str, type[Method]] = {
     "joint": Joint,
     "patch2self": Patch2Self,

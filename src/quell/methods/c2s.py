@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from ..consistency import keep_means
-from ..images import Images, draw_from
+from ..images import Images, draw_from, groups_of
 from ..noise import NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -106,7 +106,7 @@ class Corruption2Self:
             self.network(images[0].n_beside, run),
             lambda rng: draw_from(images, self.patches, self.patch, rng),
             lambda h, b, rng: self.loss(h, b, images[b.scan], roots[b.scan], rng),
-            Training(self.steps, average=self.average),
+            Training(self.steps, average=self.average, parts=run.parts),
             run,
         )
         return {f"network.{name}": value for name, value in weights.items()}
@@ -162,6 +162,10 @@ class Corruption2Self:
 
         restored = map_images(restore, im.data, im.where, im.groups, run, self.images_at_once)
         return keep_means(restored, scan.data, im.where)
+
+    def shown_together(self, scan: Series) -> int:
+        """Images of a scan that the network sees at once: the one to restore and those beside."""
+        return int(groups_of(scan, self.others, self.neighbours).shape[1])
 
     def network(self, n_beside: int, run: Run) -> UNet:
         """The U-Net F, untrained."""

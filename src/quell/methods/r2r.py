@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ..consistency import keep_means
-from ..images import Images, draw_from
+from ..images import Images, draw_from, groups_of
 from ..noise import NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -80,7 +80,7 @@ class Recorrupted2Recorrupted:
             self.network(images[0].n_beside, run),
             lambda rng: draw_from(images, self.patches, self.patch, rng),
             lambda h, b, rng: self.loss(h, b, images[b.scan], roots[b.scan], rng),
-            Training(self.steps),
+            Training(self.steps, parts=run.parts),
             run,
         )
         return {f"network.{name}": value for name, value in weights.items()}
@@ -101,6 +101,10 @@ class Recorrupted2Recorrupted:
         """h(X_t), (B, 1, H, W)."""
         s_t = torch.full((len(X_t),), (1 + self.alpha**2) ** 0.5)
         return images.estimate(net, X_t, batch.y, s_t, batch.group)
+
+    def shown_together(self, scan: Series) -> int:
+        """Images of a scan that the network sees at once: one, and its contrasts."""
+        return int(groups_of(scan, 0, "directions").shape[1])
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
         """The mean over recorruptions of every slice of every volume."""
