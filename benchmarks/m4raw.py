@@ -32,7 +32,7 @@ from quality import processor
 import quell
 from quell.evaluate import psnr
 from quell.kspace import join, load_kspace, reconstruct, to_kspace
-from quell.run import set_threads
+from quell.run import State, set_threads
 from quell.scaling import Scale, Stabiliser
 from quell.series import Series, mask_of
 from quell.simulate.phantom import (
@@ -164,7 +164,9 @@ METHODS: dict[str, Denoise] = {
     "noise2void": lambda scan: by_quell("noise2void", one(scan)),
     "r2r": lambda scan: by_quell("r2r", one(scan)),
     "c2s": lambda scan: by_quell("c2s", one(scan)),
-    "c2s, blend 0.17": lambda scan: by_quell("c2s", one(scan), blend=0.17),
+    "c2s, blend 0.17": lambda scan: by_quell(
+        "c2s", one(scan), blend=0.17, state=LEARNED.get("c2s")
+    ),
     "c2s, the other two repetitions shown": lambda scan: by_quell(
         "c2s", replace(scan, data=scan.data[..., INPUTS]), others=2
     ),
@@ -214,6 +216,7 @@ def run_all(threads: int, path: Path) -> None:
         if METHODS.keys() <= rows.keys():
             continue
         scan, truth = read_scan(contrast)
+        LEARNED.clear()
         for name, denoise in METHODS.items():
             if name in rows:
                 continue

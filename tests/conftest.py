@@ -11,7 +11,7 @@ import torch
 
 from quell.cli import main
 from quell.series import Series, write_nifti
-from quell.simulate import Phantom, corrupt, phantom
+from quell.simulate import Phantom, PhantomSettings, corrupt, phantom
 
 QUICK = ("--method", "patch2self", "--no-report", "--threads", "1")  # all but the network
 
@@ -25,6 +25,12 @@ def one_thread():
 def head() -> Phantom:
     """Phantom A, with its truth; not to be changed."""
     return phantom("A")
+
+
+@pytest.fixture(scope="session")
+def brain() -> Phantom:
+    """4 b0s and 8 directions, 3 mm, with much air around the head; not to be changed."""
+    return phantom(PhantomSettings((64, 72, 10), 3.0, 4, ((1000.0, 8),), seed=5))
 
 
 @pytest.fixture(scope="session")

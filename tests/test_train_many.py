@@ -560,3 +560,19 @@ def test_what_a_model_remembers_of_a_scan_is_read_as_it_was_written():
     scan = noisy_piece(0)
     said = TrainingScan.of(replace(scan, mask=mask_of(scan)), learn(scan, mask_of(scan)))
     assert TrainingScan.read(json.loads(json.dumps(said.__dict__))) == said
+
+
+def test_masks_and_maps_in_a_folder_are_no_scans_unless_named(tmp_path):
+    said = []
+
+    class Heard(Silent):
+        def say(self, text):
+            said.append(text)
+
+    names = ("a.nii.gz", "a_mask.nii.gz", "a_noise_map.nii", "a_residual.nii.gz", "masked.nii.gz")
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    voice = Heard()
+    assert [p.name for p in find_scans([tmp_path], voice)] == ["a.nii.gz", "masked.nii.gz"]
+    assert len(said) == 3
+    assert find_scans([tmp_path / "a_mask.nii.gz"], voice) == [tmp_path / "a_mask.nii.gz"]

@@ -15,6 +15,11 @@ from scipy import ndimage, special, stats
 
 FEW = 1000  # values of air that are needed
 FAR = 4  # voxels of distance from the head
+NEAR = 9  # voxels, edge of the squares whose mean square tells scalp and ghosts from air ...
+BRIGHT = 4.0  # ... where it is further above the lower quarter than so many times its own spread
+AROUND = 6.0  # voxels, standard deviation of the window in which the noise is as strong as here
+DISTANT = 4  # voxels along x and along y; noise does not reach so far
+CERTAIN = 4.5  # standard errors: of hundreds of lags none is taken for more than chance
 MAD = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
 
 
@@ -24,10 +29,39 @@ def air_of(data: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
     data  (X, Y, Z, V)
     """
     air = ~ndimage.binary_dilation(mask, iterations=FAR)
-    values = data[air]
-    if values.size < FEW or np.mean(values == 0) > 0.1:
+    V = data.shape[3]
+    n_values, n_zeros = V * int(np.count_nonzero(air)), 0
+    is_zero = np.zeros_like(air)
+    for v in range(V):  # a volume at a time: no copy of the scan
+        zero = air & (data[..., v] == 0)
+        n_zeros += int(np.count_nonzero(zero))
+        is_zero |= zero
+    if n_values < FEW or n_zeros > 0.1 * n_values:
         return None
-    return np.asarray(air & (data != 0).all(axis=3))
+    air &= ~is_zero
+    if not air.any():
+        return None
+    is_bright = np.zeros_like(air)
+    for v in range(V):
+        is_bright |= _bright(data[..., v], air)
+    air &= ~is_bright
+    return air if np.count_nonzero(air) * V >= FEW else None
+
+
+def _bright(volume: np.ndarray, air: np.ndarray) -> np.ndarray:
+    """(X, Y, Z) bool: scalp and ghosts, which a mask of the brain leaves among the air.
+
+    volume, air  (X, Y, Z)
+    """
+    square = (NEAR, NEAR, 1)
+    share = ndimage.uniform_filter(air.astype(np.float32), square)
+    centre = np.median(volume[air]) if volume.min() < 0 else 0.0
+    power = ndimage.uniform_filter(
+        np.where(air, volume - centre, 0).astype(np.float32) ** 2, square
+    )
+    power += (1 - share) * np.quantile(power[air] / share[air], 0.25)  # few values decide little
+    lowest, low = np.quantile(power[air], [0.05, 0.25])  # of air, even if half of it is none
+    return np.asarray(air & (power > low + BRIGHT * (low - lowest)))
 
 
 def sigma_of_air(values: np.ndarray, law: str, n_coils: float) -> np.ndarray:
@@ -49,22 +83,49 @@ def sigma_of_detail(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.asarray(MAD * np.median(np.abs(values), axis=0))
 
 
-def images_of_air(data: np.ndarray, air: np.ndarray, sigma: np.ndarray, law: str) -> np.ndarray:
+def images_of_air(data: np.ndarray, air: np.ndarray, law: str) -> np.ndarray:
     """(V, voxels of the air): what is as correlated as the noise, or in magnitude data its square.
 
-    sigma  (V,)
+    Each voxel in units of the noise around it: where noise is stronger in one place than in
+    another, squares would seem to correlate at any distance.
     """
-    values = (data[air] / sigma).T.astype(np.float64)
-    values = values if law == "gaussian" else values**2
-    values -= np.median(values, axis=1, keepdims=True)
-    spread = MAD * np.median(np.abs(values), axis=1, keepdims=True)
-    clipped = np.clip(values, -6 * spread, 6 * spread)
-    return np.asarray(clipped - clipped.mean(axis=1, keepdims=True))
+    images = np.empty((data.shape[3], int(np.count_nonzero(air))))
+    share = ndimage.gaussian_filter(air.astype(np.float32), (AROUND, AROUND, 0))[air]
+    for v, values in enumerate(images):
+        volume = data[..., v].astype(np.float32)
+        volume = volume - np.median(volume[air]) if law == "gaussian" else volume
+        power = ndimage.gaussian_filter(np.where(air, volume**2, 0), (AROUND, AROUND, 0))[air]
+        level = np.sqrt(power / share)
+        values[:] = volume[air] / level if law == "gaussian" else (volume[air] / level) ** 2
+        values -= np.median(values)
+        limit = 6 * MAD * np.median(np.abs(values))
+        np.clip(values, -limit, limit, out=values)
+        values -= values.mean()
+    return images
 
 
-def correlation_of_squares(correlation: np.ndarray, n: int) -> np.ndarray:
-    """The correlation of the noise from that of m², over n voxels: its root, 0 if not certain."""
-    is_certain = correlation > 4 / np.sqrt(n)
+def above_distant(correlation: np.ndarray) -> np.ndarray:
+    """The correlation above that of voxels far apart, which ghosts and shading alone have.
+
+    correlation  (2Lx+1, 2Ly+1, 2Lz+1), in plane to lags of 6
+    """
+    far = np.ones(correlation.shape[:2], dtype=bool)
+    for axis in (0, 1):
+        n = correlation.shape[axis]
+        is_far = np.abs(np.arange(n) - n // 2) >= DISTANT
+        far &= is_far[:, None].swapaxes(0, axis)
+    base = np.median(correlation[far], axis=0)
+    above = np.asarray((correlation - base) / (1 - base))
+    above[tuple(n // 2 for n in above.shape)] = 1.0
+    return above
+
+
+def correlation_of_squares(correlation: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """The correlation of the noise from that of m²: its root, 0 where it is not certain.
+
+    n  pairs of voxels that each was measured from
+    """
+    is_certain = correlation > CERTAIN / np.sqrt(np.maximum(n, 1))
     return np.where(is_certain, np.sqrt(np.maximum(correlation, 0)), 0.0)
 
 

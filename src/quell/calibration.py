@@ -70,8 +70,13 @@ def noise_of_repeats(X: Series, mask: np.ndarray) -> tuple[float, int]:
 
 
 def repeats(X: Series) -> list[tuple[int, int]]:
-    """Pairs of volumes with the same b-value and direction; all, where volumes are repetitions."""
+    """Pairs of volumes with the same b-value and direction; all, where volumes are repetitions.
+
+    Contrasts and echoes show the same in no two volumes.
+    """
     shell, found = shells(X), []
+    if X.fourth_axis in ("contrasts", "echoes"):
+        return []
     if X.fourth_axis == "repetitions":
         for one in np.unique(shell):
             found += list(pairwise(np.flatnonzero(shell == one).tolist()))

@@ -2,10 +2,13 @@
 
 Idea    E[clean | noisy, C] is still what the loss finds while C is independent of the noise. What
         was computed from the noisy scan itself is not: the network would learn the noise from it.
-Here    Two signs of that are looked for: a sidecar that names the scan or a denoising, and air
-        around the head that both images share. Neither is proof of the contrary.
+Here    Signs of that are looked for: the same voxels, a sidecar that names the scan, and air
+        around the head that both share. With noise of their own, the volumes of the scan explain
+        nothing of the contrast's air; of a sum, a mean or a smoothed copy of them they explain
+        much, however many they are. No sign is no proof: a zeroed background tells nothing.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,9 @@ from .background import air_of
 from .series import InputError, Series, load, mask_of
 from .series.reading import GRID_TOLERANCE
 
-SHARED = 0.1  # correlation of the air of two images; independent noise has 1 / √voxels
+SHARED = 0.3  # correlation of two airs; ghosts in common and chance stay below, copies do not
+N_SUMMED = 24  # volumes whose sum is looked for in a contrast; more would add up their ghosts
+CHANCE = (16.0, 3.0)  # r² by chance, over 1 / voxels: of the largest of many, and of each of a sum
 SMOOTH = 3.0  # voxels; ghosts and shading are wider and may well be common
 
 
@@ -47,13 +52,18 @@ def refuse_made_from(
     sidecar   of the contrast
     """
     sources = sidecar.get("Sources")
-    named = [str(s) for s in sources] if isinstance(sources, list) else []
-    if scan.path and any(source.endswith(scan.path.name) for source in named):
+    named = [re.split(r"[/\\:]", str(s))[-1] for s in sources] if isinstance(sources, list) else []
+    if scan.path and scan.path.name in named:
         raise InputError(
             f"contrast {name} was made from {scan.path.name}, says its sidecar, so it shares its "
             "noise; give an image that was acquired by itself"
         )
-    shared = shared_noise(np.abs(scan.data), contrast, mask_of(scan))
+    if _is_copy(scan.data, contrast):
+        raise InputError(
+            f"contrast {name} is a volume of the scan itself; give an image that was acquired by "
+            "itself"
+        )
+    shared = shared_noise(scan.data, contrast, mask_of(scan))
     if shared > SHARED:
         raise InputError(
             f"contrast {name} shares its noise with the scan (correlation {shared:.2f} in the "
@@ -61,30 +71,47 @@ def refuse_made_from(
         )
 
 
+def _is_copy(data: np.ndarray, contrast: np.ndarray) -> bool:
+    """Whether a volume of one is a volume of the other."""
+    return any(
+        np.array_equal(np.abs(data[..., v]), np.abs(contrast[..., k]))
+        for v in range(data.shape[3])
+        for k in range(contrast.shape[3])
+    )
+
+
 def shared_noise(data: np.ndarray, contrast: np.ndarray, mask: np.ndarray) -> float:
-    """Largest correlation of any two of their volumes in the air; 0 where there is none.
+    """Correlation of the air of a contrast with that of a volume, or of a sum of volumes.
 
-    data, contrast  (X, Y, Z, V) and (X, Y, Z, K), real
+    data, contrast  (X, Y, Z, V) and (X, Y, Z, K)
+
+    The largest there is; about 0 for noise of its own, and where there is no air to tell.
     """
-    air = air_of(np.concatenate([data, contrast], axis=3), mask)
-    if air is None:
+    magnitude = np.abs(data) if np.iscomplexobj(data) else data
+    parts = air_of(magnitude, mask), air_of(contrast, mask)
+    if parts[0] is None or parts[1] is None or not (air := parts[0] & parts[1]).any():
         return 0.0
-    mine, others = (_ranks(_fine(volumes, air)) for volumes in (data, contrast))
-    return float(np.abs(mine @ others.T).max() / mine.shape[1])
+    others = np.stack([_ranks(_fine(contrast[..., k], air)) for k in range(contrast.shape[3])])
+    V, n = magnitude.shape[3], others.shape[1]
+    r2 = np.zeros((V, len(others)))
+    for v in range(V):
+        r2[v] = (others @ _ranks(_fine(magnitude[..., v], air)) / n) ** 2
+    few = np.unique(np.linspace(0, V - 1, min(V, N_SUMMED)).astype(int))
+    one = r2.max() - CHANCE[0] / n
+    # the noise of volumes is independent, so what each explains of a sum of them adds up
+    summed = r2[few].sum(axis=0).max() - CHANCE[1] * len(few) / n
+    return float(np.sqrt(max(one, summed, 0.0)))
 
 
-def _fine(volumes: np.ndarray, air: np.ndarray) -> np.ndarray:
-    """(V, voxels) the air without what is smooth in plane."""
-    weight = ndimage.gaussian_filter(air.astype(np.float32), (SMOOTH, SMOOTH, 0))
-    parts = []
-    for v in range(volumes.shape[3]):
-        smooth = ndimage.gaussian_filter(volumes[..., v] * air, (SMOOTH, SMOOTH, 0))
-        parts.append((volumes[..., v] - smooth / np.maximum(weight, 1e-6))[air])
-    return np.stack(parts)
+def _fine(volume: np.ndarray, air: np.ndarray) -> np.ndarray:
+    """(voxels,) the air without what is smooth in plane."""
+    window = (SMOOTH, SMOOTH, 0)
+    weight = ndimage.gaussian_filter(air.astype(np.float32), window)
+    smooth = ndimage.gaussian_filter(np.where(air, volume, 0), window)
+    return np.asarray((volume - smooth / np.maximum(weight, 1e-6))[air])
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """Each row's ranks with mean 0 and variance 1: one bright artefact decides nothing."""
-    ranks = values.argsort(axis=1).argsort(axis=1).astype(np.float64)
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    return np.asarray(ranks / ranks.std(axis=1, keepdims=True))
+    """Ranks with mean 0 and variance 1: one bright artefact decides nothing."""
+    ranks = values.argsort().argsort().astype(np.float32)
+    return np.asarray((ranks - ranks.mean()) / ranks.std())

@@ -111,6 +111,7 @@ def write_model(path: Path, result: Result, scan: Series, options: Options) -> N
     about = {
         "scan": fingerprint_of_scan(scan),
         "shape": json.dumps(scan.data.shape),
+        "contrasts": str(_n_contrasts(scan)),
         "noise": describe_noise(result.noise, result.mask),
         "licence": "the scan's own",
     }
@@ -280,6 +281,11 @@ class Fit:
     def _refuse_other(self, scan: Series) -> None:
         """Raise InputError for a model of another scan, unless it is allowed."""
         bundle = self.bundle
+        if bundle.contrasts != _n_contrasts(scan):
+            raise InputError(
+                f"{bundle.path} was learned with {bundle.contrasts} other contrasts and "
+                f"{_n_contrasts(scan)} are given; give the same with --contrast"
+            )
         if bundle.scan == fingerprint_of_scan(scan):
             return
         if self.allow_mismatch and bundle.shape[2:] != scan.data.shape[2:]:
@@ -309,3 +315,7 @@ def refuse_model_of_one_scan(bundle: Bundle) -> None:
             f"{bundle.path} was learned from one scan, for that scan; use it with "
             "quell denoise --model, or learn a model of many scans with quell train"
         )
+
+
+def _n_contrasts(scan: Series) -> int:
+    return 0 if scan.contrasts is None else int(scan.contrasts.shape[3])

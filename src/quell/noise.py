@@ -18,6 +18,7 @@ import torch
 from scipy import fft, ndimage
 
 from .background import (
+    above_distant,
     air_of,
     coils_of_background,
     correlation_of_squares,
@@ -155,6 +156,7 @@ def learn(
     law: str = "auto",
     n_coils: float | None = None,
     sigma: np.ndarray | None = None,
+    raw: np.ndarray | None = None,
 ) -> NoiseModel:
     """Learn the noise model of a series.
 
@@ -163,6 +165,8 @@ def learn(
     law      "auto": Rician for magnitude data, Gaussian for signed data
     n_coils  N; more than 1 makes "auto" nc-chi; None: 1, for nc-chi read from the background
     sigma    (X, Y, Z) a given noise map, scanner units; it is obeyed
+    raw      (X, Y, Z, V) complex, what a demodulated series was made from: in air there is no
+             phase to take out, and the noise turned by its own would correlate less
 
     Raises InputError when the mask is too small, or the map is not positive in it.
     """
@@ -173,7 +177,7 @@ def learn(
         )
     law, n_coils, found = _law(series, mask, law, n_coils)
     if _shows_no_differences(series):
-        return _of_background(series, mask, law, n_coils, sigma)
+        return _of_background(series, mask, law, n_coils, sigma, raw)
     if sigma is not None:
         return _with_given_map(series, mask, law, n_coils, sigma)
     sigma = np.ones(series.data.shape[:3], dtype=np.float32)
@@ -221,35 +225,48 @@ def _shows_no_differences(series: Series) -> bool:
 
 
 def _of_background(
-    series: Series, mask: np.ndarray, law: str, n_coils: float, given: np.ndarray | None
+    series: Series,
+    mask: np.ndarray,
+    law: str,
+    n_coils: float,
+    given: np.ndarray | None,
+    raw: np.ndarray | None,
 ) -> NoiseModel:
     """The noise of a few images of different contrast, one sigma for each.
 
     given  (X, Y, Z)  a noise map that is obeyed, or None
+    raw    (X, Y, Z, V)  complex images whose real and imaginary parts the series has, or None
     """
-    data, air = series.data, air_of(series.data, mask)
+    data = series.data
+    around = data if raw is None else np.concatenate([raw.real, raw.imag], axis=3)
+    air = air_of(around, mask)
     if air is None:
         levels = sigma_of_detail(data, mask)
-        source = "the finest detail of the image, taken for white: its edges count as noise"
+        source = "the finest detail of the image, taken for white: that of edges counts as noise"
     else:
-        levels, source = sigma_of_air(data[air], law, n_coils), "the air around the head"
+        levels, source = sigma_of_air(around[air], law, n_coils), "the air around the head"
     if not (levels > 0).all():
         raise InputError(
             "the noise can't be read from the background or the detail of this image; "
             "give --noise-in"
         )
+    if series.parts is not None:  # both parts of a complex image hold the same noise
+        pairs = levels.reshape(2, -1)
+        levels = np.tile(pairs.min(axis=0) if air is None else np.sqrt((pairs**2).mean(axis=0)), 2)
     centre = float(np.exp(np.log(levels).mean()))
     covariance = np.zeros([2 * lag + 1 for lag in LAGS])
     covariance[LAGS] = 1.0
     if air is not None:
-        images = images_of_air(data, air, levels, law)
-        covariance = _autocorrelation(images.astype(np.float32), air)
+        images = images_of_air(around, air, law)
+        covariance = above_distant(_autocorrelation(images.astype(np.float32), air))
         if law != "gaussian":
-            covariance = correlation_of_squares(covariance, images.size)
+            covariance = correlation_of_squares(covariance, len(images) * _pairs_at_lags(air))
     sigma, found = np.full(mask.shape, centre, dtype=np.float32), 1.0
     if given is not None:
         sigma = _usable(given, series, mask)
-        found, source = centre / float(np.median(sigma[mask])), "map given"
+        # edges in the detail would pass for a map that is too low
+        found = 1.0 if air is None else centre / float(np.median(sigma[mask]))
+        source = "map given"
     spectrum = principal_components(data[mask] / levels)[1]
     relative = levels / centre if np.ptp(levels) > 0.03 * centre and given is None else None
     return NoiseModel(
@@ -464,11 +481,21 @@ def _autocorrelation(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     for image in images[-COMPONENTS_FOR_COVARIANCE:]:
         field[mask] = image
         power += np.abs(fft.rfftn(field, grid, workers=torch.get_num_threads())) ** 2
-    products = fft.irfftn(power, grid)
-    pairs = fft.irfftn(np.abs(fft.rfftn(mask.astype(np.float64), grid)) ** 2, grid)
-    lags = np.ix_(*(np.arange(-lag, lag + 1) for lag in LAGS))
-    correlation = products[lags] / np.maximum(pairs[lags], 1.0)
+    products = fft.irfftn(power, grid)[_at_lags()]
+    correlation = products / np.maximum(_pairs_at_lags(mask), 1.0)
     return np.asarray(correlation / correlation[LAGS])
+
+
+def _pairs_at_lags(mask: np.ndarray) -> np.ndarray:
+    """(2Lx+1, 2Ly+1, 2Lz+1) how many pairs of voxels in the mask lie so far apart."""
+    grid = [fft.next_fast_len(n + lag, real=True) for n, lag in zip(mask.shape, LAGS, strict=True)]
+    pairs = fft.irfftn(np.abs(fft.rfftn(mask.astype(np.float64), grid)) ** 2, grid)
+    return np.asarray(np.round(pairs[_at_lags()]))
+
+
+def _at_lags() -> tuple[np.ndarray, ...]:
+    """Where the lags lie in a periodic field."""
+    return np.ix_(*(np.arange(-lag, lag + 1) for lag in LAGS))
 
 
 # ---- in words --------------------------------------------------------------------------------

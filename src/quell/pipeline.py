@@ -72,8 +72,10 @@ class Result:
     @property
     def noise_map(self) -> np.ndarray:
         """(X, Y, Z) standard deviation of the noise; (X, Y, Z, V) where volumes differ in it."""
-        levels = self.noise.levels
-        return self.noise.sigma if levels is None else self.noise.sigma[..., None] * levels
+        if self.noise.levels is None:
+            return self.noise.sigma
+        levels = self.noise.levels[: self.denoised.shape[3]]  # complex: of the real parts
+        return np.asarray(self.noise.sigma[..., None] * levels, dtype=np.float32)
 
     @property
     def residual(self) -> np.ndarray:
@@ -145,7 +147,8 @@ def denoise(
     if share != 1:
         denoised = scaled.data + np.float32(share) * (denoised - scaled.data)
     if (spread := run.kept.get("spread")) is not None:
-        run.kept["spread"] = spread * (noise.sigma[..., None] if is_scaled else 1.0) * levels
+        units = noise.sigma[..., None] if is_scaled else 1.0
+        run.kept["spread"] = np.float32(share) * spread * units * levels
     del scaled
     if is_scaled:
         undo = scale.undo if options.remove_floor else scale.undo_keeping_floor
@@ -160,8 +163,13 @@ def denoise(
             even.data, denoised, noise.sigma, _mask(scan), scan.bvals, noise.covariance
         )
     del even
-    denoised = denoised * levels if noise.levels is not None else denoised
-    denoised = denoised if phase is None else remodulate(denoised, phase)
+    if noise.levels is not None:
+        denoised = denoised * levels
+        before, after = statistics.signal_before * levels, statistics.signal_after * levels
+        statistics = replace(statistics, signal_before=before, signal_after=after)
+    if phase is not None:
+        denoised = remodulate(denoised, phase)
+        _join_parts(run.kept, phase.shape[3])
     return Result(
         denoised=denoised,
         noisy=given.data,
@@ -180,12 +188,21 @@ def denoise(
     )
 
 
+def _join_parts(kept: dict[str, np.ndarray], V: int) -> None:
+    """What was kept of 2 V real and imaginary parts, as of V complex volumes."""
+    if "spread" in kept:
+        kept["spread"] = np.hypot(kept["spread"][..., :V], kept["spread"][..., V:])
+    if "passed through" in kept:
+        kept["passed through"] = kept["passed through"][kept["passed through"] < V]
+    if "flagged slices" in kept:
+        volumes, slices = kept["flagged slices"].reshape(-1, 2).T
+        kept["flagged slices"] = np.unique(np.stack([volumes % V, slices], axis=1), axis=0)
+
+
 def _calibration(
     method: Method, X: Series, h: np.ndarray, noise: NoiseModel, state: State, run: Run
 ) -> dict[str, float]:
     """The best share of the way from the scan to the result, and what it was found from."""
-    if method.units != "sigma":
-        raise InputError("--calibrate needs a method in units of the noise; leave it out", 2)
     quiet = replace(run, voice=Silent(), kept={}, seconds={})
     share, off, n_pairs = calibrate(
         lambda data: method.denoise(replace(X, data=data), noise, state, quiet),
@@ -215,7 +232,8 @@ def known(
     plain, phase = demodulate(given) if np.iscomplexobj(given.data) else (given, None)
     with run.timed("noise model"):
         mask = _mask(plain)
-        noise = noise_model or learn(plain, mask, options.noise_law, options.coils, noise_map)
+        raw = None if phase is None else given.data
+        noise = noise_model or learn(plain, mask, options.noise_law, options.coils, noise_map, raw)
         run.voice.say(describe_noise(noise, mask))
         said = remarks(noise)
         _warn(said, options, run)
@@ -239,6 +257,10 @@ def refuse_options(options: Options) -> tuple[Method, torch.device]:
     if options.fourth_axis not in FOURTH_AXES:
         known = ", ".join(FOURTH_AXES)
         raise InputError(f"fourth axis {options.fourth_axis!r} is unknown; choose from {known}", 2)
+    if options.calibrate and method.units != "sigma":
+        raise InputError(
+            f"{method.name} can't be calibrated, as it knows no noise level; leave it out", 2
+        )
     if options.threads is not None and options.threads < 1:
         raise InputError(f"{options.threads} threads can't work; give 1 or more", 2)
     try:
@@ -257,6 +279,10 @@ def refuse_scan(scan: Series, method: Method) -> None:
         )
     if scan.contrasts is not None and not getattr(method, "takes_contrasts", False):
         raise InputError(f"{method.name} takes no other contrasts; use --method c2s", 2)
+    if scan.contrasts is not None and scan.contrasts.shape[:3] != scan.data.shape[:3]:
+        raise InputError("the contrasts are not on the grid of the scan; resample them onto it")
+    if scan.contrasts is not None and not np.isfinite(scan.contrasts).all():
+        raise InputError("the contrasts hold NaN or Inf; set these voxels to 0")
     if np.iscomplexobj(scan.data) and getattr(method, "intensities", "") == "volume-maximum":
         raise InputError(f"{method.name} takes no complex data with these settings; give magnitude")
 
@@ -433,11 +459,13 @@ def methods_paragraph(result: Result, options: Options) -> str:
         f"N = {result.noise.n_coils:.1f} and stabilised (Foi 2011)",
     }[result.noise.law]
     floor = "; the noise floor was removed" if result.floor_removed else ""
+    share = result.calibration.get("ShareOfTheWay", 1.0) * (1 - options.blend)
+    mixed = "" if share == 1 else f" Of what the method took away, {share:.2f} was taken away."
     x, y, z = result.noise.lag_one()
     return (
         f"The series was denoised with quell {version('quell')} (method {result.method.name}, "
         f"preset {options.preset}, seed {options.seed}; {result.method.paper}) before any other "
         "processing. Noise level and spatial noise correlation were learned from the series "
         f"itself ({result.noise.source}); neighbouring voxels' noise correlated by {x:.2f}, "
-        f"{y:.2f} and {z:.2f} along x, y and z. {law}{floor}."
+        f"{y:.2f} and {z:.2f} along x, y and z. {law}{floor}.{mixed}"
     )

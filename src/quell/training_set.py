@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -34,11 +35,15 @@ GRADIENTS = ("bval", "bvals", "bvec", "bvecs")
 # ---- which files ---------------------------------------------------------------------------------
 
 
+NO_SCAN = re.compile(r"(mask|noise[-_]?map|residuals?|sigma)$", re.IGNORECASE)
+
+
 def find_scans(sources: Iterable[Path], voice: Voice, ignored: Path | None = None) -> list[Path]:
     """The NIfTI files that are meant, in order, each once.
 
     sources  files, and folders that are searched through and through
-    voice    told which files are left out, because quell has denoised them
+    voice    told which files are left out: those that quell denoised and, in folders, those named
+             as masks, noise maps and residuals are
     ignored  a file that is no scan, such as the mask
 
     Raises InputError where there is none. Hidden files and folders are passed over.
@@ -46,6 +51,9 @@ def find_scans(sources: Iterable[Path], voice: Voice, ignored: Path | None = Non
     found: dict[str, Path] = {}
     for source in sources:
         for path in _below(source) if source.is_dir() else [source]:
+            if source.is_dir() and NO_SCAN.search(stem(path).name):
+                voice.say(f"left out: {path}, by its name no scan; name the file itself if it is")
+                continue
             found.setdefault(os.path.realpath(path), path)
     if ignored is not None:
         found.pop(os.path.realpath(ignored), None)

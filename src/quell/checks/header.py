@@ -23,6 +23,8 @@ LEARNED_WORDS = re.compile(r"DEEP.?(LEARNING|RESOLVE)|AIR.?RECON|\bAICE\b|SMARTS
 def gradients(look: Look) -> list[Finding]:
     """b-values and directions: there, as many as volumes, of length one."""
     bvals, bvecs, n = look.series.bvals, look.series.bvecs, look.series.n_volumes
+    if bvals is None and n == 1:
+        return []
     if bvals is None:
         advice = "give --bval if this is a diffusion scan; the volumes are taken as one group"
         return [note("no-bvals", f"no b-values stand beside the {n} volumes", advice)]
@@ -60,6 +62,9 @@ def _directions(bvecs: np.ndarray | None, weighted: np.ndarray) -> list[Finding]
 def volume_counts(look: Look) -> list[Finding]:
     """Enough volumes, in the whole and in each shell."""
     found, n = [], look.series.n_volumes
+    if n == 1:
+        sentence = "this is one image, so its noise is learned from the air around the head"
+        return [note("one-image", sentence, "merge repeats of it, if there are any, into one file")]
     if n < 10:
         what = "one of them from the others" if n >= 8 else "a volume or the noise from the others"
         sentence = f"{n} volumes are too few to learn {what} well"
@@ -73,7 +78,7 @@ def volume_counts(look: Look) -> list[Finding]:
         sentence = f"{listed(single[0])} is the only one at b=0"
         advice = "expect less denoising there: no other volume shows the same contrast"
         found.append(note("single-b0", sentence, advice))
-    thin = [(b, v) for b, v in look.shells if b != 0 and len(v) <= 2]
+    thin = [(b, v) for b, v in look.shells if b > 0 and len(v) <= 2]  # nan: not known
     if thin and len(look.shells) > 1:
         named = "; ".join(f"b = {b:g} has only {listed(v)}" for b, v in thin[:4])
         advice = "read no small effects in them: they are learned from other shells"

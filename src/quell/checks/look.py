@@ -27,10 +27,17 @@ class Look:
     mask: np.ndarray  # (X, Y, Z) bool
     sigma: np.ndarray | None = None  # (X, Y, Z) noise map, where it is known
 
+    @property
+    def shows_no_differences(self) -> bool:
+        """Whether each volume shows something else, so that none can be held against another."""
+        return self.series.fourth_axis in ("contrasts", "echoes")
+
     @cached_property
     def shells(self) -> list[tuple[float, np.ndarray]]:
         """(b, indices of its volumes), rising; b=0 is the first one, if there is any."""
         bvals = self.series.bvals
+        if self.shows_no_differences:
+            return [(math.nan, np.array([v])) for v in range(self.series.n_volumes)]
         if bvals is None or len(bvals) != self.series.n_volumes:
             return [(math.nan, np.arange(self.series.n_volumes))]
         b = np.where(bvals <= B0_MAX, 0.0, bvals)
@@ -62,6 +69,8 @@ class Look:
     @cached_property
     def main_shell(self) -> np.ndarray:
         """Indices of the volumes that share a contrast best: the fullest shell, if b>0 can be."""
+        if self.shows_no_differences:
+            return np.array([0])
         fullest = max((v for b, v in self.shells if b != 0), key=len, default=np.array([], int))
         if len(fullest) < 4:
             fullest = max((v for _, v in self.shells), key=len)

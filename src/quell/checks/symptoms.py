@@ -37,6 +37,8 @@ def noise_like_part(data: np.ndarray, mask: np.ndarray, n_shared: int) -> np.nda
     """
     n_volumes = data.shape[3]
     left = np.zeros(data.shape, dtype=np.float64)
+    if n_volumes <= n_shared:  # one image: nothing tells its noise from what it shows
+        return left
     for x in range(0, data.shape[0], BLOCK):
         for y in range(0, data.shape[1], BLOCK):
             here = np.s_[x : x + BLOCK, y : y + BLOCK]

@@ -32,8 +32,10 @@ def check_command(
     errors = [f"{f.sentence}; {f.advice}" for f in findings if f.level == "error"]
     if not errors:
         try:
-            plain = demodulate(series)[0] if np.iscomplexobj(series.data) else series
-            noise = learn(plain, where, noise_law, coils)
+            is_complex = np.iscomplexobj(series.data)
+            plain = demodulate(series)[0] if is_complex else series
+            raw = series.data if is_complex else None
+            noise = learn(plain, where, noise_law, coils, raw=raw)
             findings += remarks(noise)
             _print("noise", describe_noise(noise, where).removeprefix("noise: "))
             _print("method", f"{DEFAULT}, {METHODS[DEFAULT].summary}")

@@ -55,7 +55,7 @@ class Joint:
 
     name: ClassVar[str] = "joint"
     paper: ClassVar[str] = "quell; loss of Tu et al. 2025, arXiv:2505.05631"
-    needs: ClassVar[str] = "2 volumes or more of one anatomy; 12 or more to be at its best"
+    needs: ClassVar[str] = "one image or more of one anatomy; 12 or more to be at its best"
     units: ClassVar[str] = "sigma"
     takes_one_image: ClassVar[bool] = True
     summary: ClassVar[str] = "one network over all volumes, trained with the scan's own noise"

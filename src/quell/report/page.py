@@ -40,7 +40,7 @@ class ReportFacts:
     title: str  # the name of the input file
     noisy: np.ndarray  # (X, Y, Z, V) data units
     denoised: np.ndarray  # (X, Y, Z, V) data units
-    sigma: np.ndarray  # (X, Y, Z) noise map, data units
+    sigma: np.ndarray  # (X, Y, Z) noise map, data units; (X, Y, Z, V) where volumes differ in it
     mask: np.ndarray  # (X, Y, Z) bool
     affine: np.ndarray  # (4, 4) mm
     bvals: np.ndarray | None  # (V,) s/mm²
@@ -59,6 +59,10 @@ class ReportFacts:
     noise_edge: float | None = None  # largest eigenvalue that noise reaches, same unit
     floor_corrected: bool = False  # the method took the Rician floor off
     facts_of_scan: Mapping[str, str] = field(default_factory=dict)  # grid, voxel size, shells …
+
+    def noise_of(self, v: int) -> np.ndarray:
+        """(X, Y, Z) noise map of a volume."""
+        return self.sigma if self.sigma.ndim == 3 else self.sigma[..., v]
 
 
 def write_report(path: Path, facts: ReportFacts) -> None:
@@ -124,7 +128,7 @@ def _pictures(facts: ReportFacts) -> list[dict[str, Any]]:
         noisy, denoised = facts.noisy[..., v], facts.denoised[..., v]
         window = figures.window_of(denoised, facts.mask)
         limits = (-RESIDUAL_WINDOW, RESIDUAL_WINDOW)
-        residual = _over_sigma(noisy - denoised, facts.sigma)
+        residual = _over_sigma(noisy - denoised, facts.noise_of(v))
         entry: dict[str, Any] = {
             "name": name,
             "window": f"{_number(window[0])} to {_number(window[1])}",
@@ -147,9 +151,11 @@ def _averages(facts: ReportFacts) -> list[dict[str, str]]:
     view = figures.view_of(facts.mask, facts.affine)
     group = shells(facts.bvals, facts.noisy.shape[3])[-1]
     rms, mean = _residual_maps(facts, group)
-    worst = int(np.argmax(facts.statistics.ratio_per_volume))
-    odd = _over_sigma(facts.noisy[..., worst] - facts.denoised[..., worst], facts.sigma)
-    window = figures.window_of(facts.sigma, facts.mask)
+    n_volumes = facts.noisy.shape[3]
+    worst = int(np.argmax(facts.statistics.ratio_per_volume)) % n_volumes  # or its imaginary part
+    odd = _over_sigma(facts.noisy[..., worst] - facts.denoised[..., worst], facts.noise_of(worst))
+    sigma, of = facts.noise_of(0), "" if facts.sigma.ndim == 3 else " of volume 0"
+    window = figures.window_of(sigma, facts.mask)
     m, r = MEAN_WINDOW, RESIDUAL_WINDOW
     tiles = (
         ("Size of the residual", "rms over all volumes, in σ: black is 1, as it should be; red is "
@@ -158,8 +164,8 @@ def _averages(facts: ReportFacts) -> list[dict[str, str]]:
          f"as it is, what was always removed adds up. ±{m:.0f} σ.", mean, (-m, m), "gray"),
         ("Largest residual", f"volume {worst}, the one furthest from the noise. ±{r:.0f} σ.",
          odd, (-r, r), "gray"),
-        ("Noise map", f"σ, {_number(window[0])} to {_number(window[1])} in the units of the scan.",
-         facts.sigma, window, "viridis"),
+        (f"Noise map{of}", f"σ, {_number(window[0])} to {_number(window[1])} in the units of the "
+         "scan.", sigma, window, "viridis"),
     )  # fmt: skip
     return [
         {"title": title, "text": text, "image": _image(figures.planes(volume, view, win, colours))}
@@ -170,16 +176,18 @@ def _averages(facts: ReportFacts) -> list[dict[str, str]]:
 def _residual_maps(facts: ReportFacts, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rms of residual/σ over all volumes, and mean over a group times √n; (X, Y, Z) each."""
     n_volumes = facts.noisy.shape[3]
-    squares = np.zeros(facts.sigma.shape, dtype=np.float32)
-    total = np.zeros(facts.sigma.shape, dtype=np.float32)
+    squares = np.zeros(facts.mask.shape, dtype=np.float32)
+    total = np.zeros(facts.mask.shape, dtype=np.float32)
     members = set(group.tolist())
     for v in range(n_volumes):
-        z = _over_sigma(facts.noisy[..., v] - facts.denoised[..., v], facts.sigma)
+        z = _over_sigma(facts.noisy[..., v] - facts.denoised[..., v], facts.noise_of(v))
         squares += z**2
         if v in members:
             total += z
     rms = np.sqrt(squares / n_volumes)
-    return np.where(facts.sigma > 0, rms, 1.0), total / np.sqrt(len(group))  # 1 is drawn black
+    return np.where(facts.noise_of(0) > 0, rms, 1.0), total / np.sqrt(
+        len(group)
+    )  # 1 is drawn black
 
 
 def _charts(facts: ReportFacts) -> dict[str, dict[str, str]]:
@@ -211,17 +219,21 @@ def _facts_of_scan(facts: ReportFacts) -> dict[str, str]:
     """What kind of scan it is, in a line."""
     s, shape = facts.statistics, facts.noisy.shape
     voxel = " × ".join(f"{mm:.3g}" for mm in np.linalg.norm(facts.affine[:3, :3], axis=0))
-    groups = zip(s.shell_bvals, s.shell_sizes, strict=True)
-    level = float(np.median(facts.sigma[facts.mask & (facts.sigma > 0)]))
+    groups = list(zip(map(float, s.shell_bvals), shells(facts.bvals, shape[3]), strict=True))
+    maps = [facts.noise_of(v) for v in range(shape[3])]
+    level = np.array([np.median(sigma[facts.mask & (sigma > 0)]) for sigma in maps])
     snr = ", ".join(
-        f"{s.signal_before[group].mean() / level:.0f} ({shell_name(float(b))})"
-        for b, group in zip(s.shell_bvals, shells(facts.bvals, shape[3]), strict=True)
+        f"{(s.signal_before[group] / level[group]).mean():.0f} ({shell_name(b)})"
+        for b, group in groups
     )
+    noise = _number(level.min())
+    if facts.sigma.ndim == 4:
+        noise += f" to {_number(level.max())}"
     return {
         "grid": " × ".join(str(n) for n in shape[:3]),
         "voxel": f"{voxel} mm",
-        "volumes": ", ".join(f"{n} of {shell_name(float(b))}" for b, n in groups),
-        "noise": f"σ = {_number(level)}",
+        "volumes": ", ".join(f"{len(group)} of {shell_name(b)}" for b, group in groups),
+        "noise": f"σ = {noise}",
         "mean SNR before": snr,
     }
 

@@ -235,8 +235,9 @@ def _beside(path: Path, kind: str, n_volumes: int) -> Path | None:
     shared = [p for name in (kind, f"{kind}s") if (p := path.parent / name).is_file()]
     if len(shared) != 1:
         return None
-    shape = _read_numbers(shared[0]).shape  # a folder's file may belong to another scan
-    return shared[0] if n_volumes in shape else None
+    n_numbers = n_volumes * (1 if kind == "bval" else 3)
+    is_own = _read_numbers(shared[0]).size == n_numbers  # a folder's file may be another scan's
+    return shared[0] if is_own else None
 
 
 def _read_numbers(path: Path) -> np.ndarray:

@@ -37,6 +37,7 @@ def write_nifti(path: Path, array: np.ndarray, like: Series) -> None:
     is_nifti2 = isinstance(like.header, nib.Nifti2Header)
     kind = nib.Nifti2Image if is_nifti2 else nib.Nifti1Image
     image = kind(np.asarray(array, dtype=dtype), like.affine, header)
+    image.header["pixdim"][4:] = like.header["pixdim"][4:]  # the TR, which nibabel drops in 3-D
     with replacing(path) as file:
         if path.name.lower().endswith(".gz"):  # no name, no time: same array, same bytes
             with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
