@@ -151,9 +151,14 @@ def filtered(kind: str, scan: Series) -> np.ndarray:
     return scale.undo_keeping_floor(out)[..., None]
 
 
+LEARNED: dict[str, State] = {}  # what a method learned, for the rows that only use it otherwise
+
+
 def by_quell(method: str, scan: Series, **choices: Any) -> np.ndarray:
-    """quell on what is told to be four-coil magnitude of sigma 1."""
-    result = quell.denoise(scan, method=method, noise_law="nc-chi", coils=float(N_COILS), **choices)
+    """quell on what is told to be four-coil magnitude."""
+    coils = float(N_COILS)
+    result = quell.denoise(scan, method=method, noise_law="nc-chi", coils=coils, **choices)
+    LEARNED[method] = result.state
     return result.denoised[..., :1]
 
 

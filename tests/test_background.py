@@ -344,3 +344,26 @@ def test_without_air_edges_do_not_pass_for_a_map_that_is_off(one):
     noise = learn(zeroed(noisy(one)), one.mask, sigma=np.full(one.data.shape[:3], SIGMA))
     assert noise.found_over_given == 1
     assert codes(noise) == set()
+
+
+def test_a_head_noisier_than_its_air_is_said(one):
+    """Parallel imaging: the head has 3 times the noise of the air, or just the same."""
+    far = ndimage.distance_transform_edt(~one.mask)
+    for factor, is_said in ((3.0, True), (1.0, False)):
+        sigma = SIGMA * np.where(far < 3, factor, 1.0).astype(np.float32)
+        scan = noisy(one, sigma)
+        model = learn(scan, scan.mask)
+        assert model.source == "the air around the head"
+        warned = {found.code for found in remarks(model) if found.level == "warning"}
+        assert ("air-is-not-the-head" in warned) == is_said
+
+
+def test_where_the_head_is_flat_it_shows_the_noise_of_its_air():
+    flat = Series(np.zeros((64, 64, 4, 1), np.float32), np.eye(4), nib.Nifti1Header())
+    x, y = np.meshgrid(*(np.linspace(-1, 1, 64),) * 2, indexing="ij")
+    ball = np.repeat((x**2 + y**2 < 0.35)[..., None], 4, axis=2)
+    flat = replace(flat, data=(1000.0 * ball[..., None]).astype(np.float32), mask=ball)
+    scan = noisy(flat)
+    model = learn(scan, scan.mask)
+    assert model.head_over_air == pytest.approx(1.0, abs=0.1)
+    assert "air-is-not-the-head" not in codes(model)

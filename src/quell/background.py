@@ -20,6 +20,7 @@ BRIGHT = 4.0  # ... where it is further above the lower quarter than so many tim
 AROUND = 6.0  # voxels, standard deviation of the window in which the noise is as strong as here
 DISTANT = 4  # voxels along x and along y; noise does not reach so far
 CERTAIN = 4.5  # standard errors: of hundreds of lags none is taken for more than chance
+QUIET = 0.85  # low decile of the root mean square of white noise over such squares, over sigma
 MAD = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
 
 
@@ -81,6 +82,18 @@ def sigma_of_detail(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
     inside = mask[1:, 1:] & mask[1:, :-1] & mask[:-1, 1:] & mask[:-1, :-1]
     values = d[inside if inside.any() else np.ones_like(inside)]
     return np.asarray(MAD * np.median(np.abs(values), axis=0))
+
+
+def quiet_detail(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(V,) noise of each volume where the head shows least: a low decile of its local detail."""
+    found = []
+    for v in range(data.shape[3]):
+        x = data[..., v]
+        d = (x[1:, 1:] - x[1:, :-1] - x[:-1, 1:] + x[:-1, :-1]) / 2
+        local = np.sqrt(ndimage.uniform_filter(d**2, (NEAR, NEAR, 1)))
+        inside = mask[1:, 1:]
+        found.append(np.quantile(local[inside], 0.1) / QUIET if inside.any() else 0.0)
+    return np.array(found)
 
 
 def images_of_air(data: np.ndarray, air: np.ndarray, law: str) -> np.ndarray:

@@ -23,6 +23,7 @@ from .background import (
     coils_of_background,
     correlation_of_squares,
     images_of_air,
+    quiet_detail,
     sigma_of_air,
     sigma_of_detail,
 )
@@ -35,6 +36,7 @@ LAGS = (6, 6, 2)  # voxels; correlation is measured up to here
 SMOOTHING_MM = 5.0  # standard deviation of the window of the noise map; coil maps vary slower
 BULK_EDGE = 1.15  # an eigenvalue this far above the mean of those below it is signal
 COMPONENTS_FOR_COVARIANCE = 12  # each holds thousands of voxels; a bound on the time, not tuned
+AIR_MAYBE_TOO_QUIET, AIR_TOO_QUIET = 1.35, 2.5  # head over air: a note; a warning
 REFINEMENTS = 3  # of the noise map: the stabiliser needs a map, the map a stabiliser
 TAPER_FROM = 0.5  # of the largest lag; beyond, measured correlations fade to zero
 
@@ -52,6 +54,7 @@ class NoiseModel:
     eigenvalues         (V,)  of the scan's covariance over volumes, largest first, sigma² = 1
     levels              (V,)  noise of each volume over sigma; None: the same in all
     found_over_given    noise found in the scan over that of a given map; 1 where none was given
+    head_over_air       least noise in the head over that of the air; 1 where air was not used
     """
 
     sigma: np.ndarray
@@ -63,6 +66,7 @@ class NoiseModel:
     eigenvalues: np.ndarray
     levels: np.ndarray | None = None
     found_over_given: float = 1.0
+    head_over_air: float = 1.0
 
     def in_units_of_sigma(self) -> "NoiseModel":
         """The model of the series that `Scale` made: Gaussian, sigma = 1, same correlation."""
@@ -261,7 +265,9 @@ def _of_background(
         covariance = above_distant(_autocorrelation(images.astype(np.float32), air))
         if law != "gaussian":
             covariance = correlation_of_squares(covariance, len(images) * _pairs_at_lags(air))
-    sigma, found = np.full(mask.shape, centre, dtype=np.float32), 1.0
+    sigma, found, head = np.full(mask.shape, centre, dtype=np.float32), 1.0, 1.0
+    if air is not None and given is None:
+        head = float(np.median(quiet_detail(data, mask) / levels))
     if given is not None:
         sigma = _usable(given, series, mask)
         # edges in the detail would pass for a map that is too low
@@ -270,7 +276,7 @@ def _of_background(
     spectrum = principal_components(data[mask] / levels)[1]
     relative = levels / centre if np.ptp(levels) > 0.03 * centre and given is None else None
     return NoiseModel(
-        sigma, covariance, law, n_coils, source, 0, spectrum, relative, found
+        sigma, covariance, law, n_coils, source, 0, spectrum, relative, found, head
     )  # fmt: skip
 
 
@@ -512,6 +518,17 @@ def remarks(noise: NoiseModel) -> list[Finding]:
                 f"too few volumes for noise-only components: the noise is learned from "
                 f"{noise.source}",
                 "take the noise map for an upper bound, or give one with --noise-in",
+            )
+        )
+    if noise.head_over_air > AIR_MAYBE_TOO_QUIET:
+        found.append(
+            Finding(
+                "air-is-not-the-head",
+                "warning" if noise.head_over_air > AIR_TOO_QUIET else "note",
+                f"even the smoothest places of the head vary {noise.head_over_air:.1f} times as "
+                "much as the air around it: fine detail, or noise that the air does not show, as "
+                "after parallel imaging or an adaptive combination of coils",
+                "look at the residual; if noise is left, give a noise map with --noise-in",
             )
         )
     off = noise.found_over_given
