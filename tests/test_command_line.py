@@ -17,6 +17,8 @@ from safetensors import safe_open
 import quell as package
 from conftest import QUICK, write_scan
 from quell.cli import usage
+from quell.series import write_nifti
+from quell.simulate import corrupt, phantom
 from quell.voice import Lines, printable
 
 
@@ -424,3 +426,15 @@ def test_a_terminal_is_left_whole_when_a_run_is_stopped(scan, tmp_path):
     assert b"loss" in seen
     assert seen.rindex(b"\x1b[?25h") > seen.rindex(b"\x1b[?25l")  # the cursor is shown again
     assert b"quell: stopped" in seen[seen.rindex(b"\x1b[?25h") :]
+
+
+@pytest.mark.parametrize(("factor", "is_off"), [(0.8, True), (1.0, False), (1.2, True)])
+def test_check_sees_a_noise_map_that_is_off_by_a_fifth(quell, tmp_path, factor, is_off):
+    clean = phantom("small").clean
+    noisy = corrupt(clean.data, 40.0, np.random.default_rng(1), "rician")
+    path = write_scan(tmp_path / "dwi.nii.gz", replace(clean, data=noisy, mask=None))
+    sigma = np.full(clean.data.shape[:3], 40.0 * factor, np.float32)
+    write_nifti(tmp_path / "sigma.nii.gz", sigma, clean)
+    ran = quell("check", path, "--noise-in", tmp_path / "sigma.nii.gz")
+    assert ran.status == 0
+    assert ("[noise-map-off]" in " ".join(ran.out.split())) == is_off

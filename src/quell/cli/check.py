@@ -1,5 +1,7 @@
 """quell check: what a scan is, what quell would do with it, and what is wrong with it."""
 
+from dataclasses import replace
+
 import numpy as np
 import typer
 
@@ -8,9 +10,9 @@ from ..demodulation import demodulate
 from ..methods import DEFAULT, METHODS
 from ..noise import learn, remarks
 from ..pipeline import Options, describe_noise, refuse_options
-from ..series import InputError, Series, load, mask_of
+from ..series import InputError, Series, load, load_map, mask_of
 from ..voice import printable
-from .options import Bval, Bvec, Coils, Law, Mask, Scan
+from .options import Bval, Bvec, Coils, FourthAxis, Law, Mask, NoiseIn, Phase, Scan
 from .usage import hanging
 
 
@@ -19,12 +21,16 @@ def check_command(
     mask: Mask = None,
     bval: Bval = None,
     bvec: Bvec = None,
+    phase: Phase = None,
+    fourth_axis: FourthAxis = "directions",
+    noise_in: NoiseIn = None,
     noise_law: Law = "auto",
     coils: Coils = None,
 ) -> None:
     """Say what a scan is, what quell would do with it, and what is wrong with it."""
-    refuse_options(Options(noise_law=noise_law, coils=coils))
-    series = load(scan, bval, bvec, mask)
+    refuse_options(Options(noise_law=noise_law, coils=coils, fourth_axis=fourth_axis))
+    series = replace(load(scan, bval, bvec, mask, phase), fourth_axis=fourth_axis)
+    given = None if noise_in is None else load_map(noise_in, series)
     where = mask_of(series)
     for label, text in _about(series, where):
         _print(label, text)
@@ -35,7 +41,7 @@ def check_command(
             is_complex = np.iscomplexobj(series.data)
             plain = demodulate(series)[0] if is_complex else series
             raw = series.data if is_complex else None
-            noise = learn(plain, where, noise_law, coils, raw=raw)
+            noise = learn(plain, where, noise_law, coils, given, raw)
             findings += remarks(noise)
             _print("noise", describe_noise(noise, where).removeprefix("noise: "))
             _print("method", f"{DEFAULT}, {METHODS[DEFAULT].summary}")

@@ -19,15 +19,22 @@ from .options import (
     METHOD,
     NOISE,
     OUTPUTS,
-    RUN,
     Bval,
     Bvec,
     Coils,
+    Device,
+    FourthAxis,
     IsQuiet,
+    IsStrict,
     Law,
     Mask,
+    NoiseIn,
+    Phase,
     Preset,
     Scan,
+    Seed,
+    Settings,
+    Threads,
     option,
     read_settings,
 )
@@ -39,21 +46,12 @@ def denoise(
     mask: Mask = None,
     bval: Bval = None,
     bvec: Bvec = None,
-    phase: Annotated[
-        Path | None, option(INPUTS, "phase of SCAN, radians or scanner units", **FILE)
-    ] = None,
+    phase: Phase = None,
     contrast: Annotated[
         list[Path] | None,
         option(INPUTS, "another contrast on the same grid, shown to c2s; repeatable", **FILE),
     ] = None,
-    fourth_axis: Annotated[
-        str,
-        option(
-            INPUTS,
-            "what the volumes are: directions, repetitions, contrasts or echoes",
-            metavar="WHAT",
-        ),
-    ] = "directions",
+    fourth_axis: FourthAxis = "directions",
     noise_out: Annotated[Path | None, option(OUTPUTS, "write the noise map here", **FILE)] = None,
     residual_out: Annotated[
         Path | None, option(OUTPUTS, "write what was removed here", **FILE)
@@ -75,10 +73,7 @@ def denoise(
     apply_mask: Annotated[bool, option(OUTPUTS, "zero outside the mask", "--apply-mask")] = False,
     method: Annotated[str, option(METHOD, "see `quell methods`", metavar="NAME")] = DEFAULT,
     preset: Preset = "default",
-    setting: Annotated[
-        list[str] | None,
-        option(METHOD, "one setting, such as steps=300; repeatable", "--set", metavar="NAME=VALUE"),
-    ] = None,
+    setting: Settings = None,
     stop: Annotated[
         float | None,
         option(
@@ -106,21 +101,16 @@ def denoise(
     allow_mismatch: Annotated[
         bool, option(METHOD, "let --model be of another scan", "--allow-mismatch")
     ] = False,
-    noise_in: Annotated[
-        Path | None, option(NOISE, "noise map to obey, 3-D NIfTI; default: learned", **FILE)
-    ] = None,
+    noise_in: NoiseIn = None,
     noise_law: Law = "auto",
     coils: Coils = None,
     remove_noise_floor: Annotated[
         bool, option(NOISE, "take the bias off magnitude data, too", "--remove-noise-floor")
     ] = False,
-    seed: Annotated[int, option(RUN, "every random number follows from it", metavar="N")] = 0,
-    device: Annotated[str, option(RUN, "auto, cpu, cuda, cuda:N or mps", metavar="NAME")] = "auto",
-    threads: Annotated[
-        int | None,
-        option(RUN, "CPU threads; default: all", "--threads", "--nthreads", min=1, metavar="N"),
-    ] = None,
-    strict: Annotated[bool, option(RUN, "warnings of the checks are errors", "--strict")] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = None,
+    strict: IsStrict = False,
     quiet: IsQuiet = False,
 ) -> None:
     """Denoise one scan.

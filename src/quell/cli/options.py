@@ -16,11 +16,21 @@ def option(group: str, says: str, *names: str, **more: Any) -> Any:
 INPUTS, OUTPUTS, METHOD, NOISE, RUN = "Inputs", "Outputs", "Method", "Noise", "Run"
 FILE = {"metavar": "FILE"}
 
-Scan = Annotated[Path, typer.Argument(help="the noisy scan, 4-D NIfTI", metavar="SCAN")]
+Scan = Annotated[Path, typer.Argument(help="the noisy scan, NIfTI", metavar="SCAN")]
 Bval = Annotated[Path | None, option(INPUTS, "FSL b-values; default: beside the scan", **FILE)]
 Bvec = Annotated[Path | None, option(INPUTS, "FSL directions; default: beside the scan", **FILE)]
 Mask = Annotated[
     Path | None, option(INPUTS, "where to learn and measure; default: computed", **FILE)
+]
+Phase = Annotated[Path | None, option(INPUTS, "phase of SCAN, radians or scanner units", **FILE)]
+FourthAxis = Annotated[
+    str,
+    option(
+        INPUTS, "what the volumes are: directions, repetitions, contrasts or echoes", metavar="WHAT"
+    ),
+]
+NoiseIn = Annotated[
+    Path | None, option(NOISE, "noise map to obey, 3-D NIfTI; default: learned", **FILE)
 ]
 Law = Annotated[str, option(NOISE, "auto, gaussian, rician or nc-chi", metavar="LAW")]
 Coils = Annotated[

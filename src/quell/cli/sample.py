@@ -7,7 +7,7 @@ import typer
 
 from .. import outputs
 from ..voice import speaking
-from .options import METHOD, OUTPUTS, RUN, IsQuiet, option
+from .options import METHOD, OUTPUTS, Device, IsQuiet, Seed, option
 
 
 def sample(
@@ -22,8 +22,8 @@ def sample(
         int, option(METHOD, "of the chain, up to 1000", "--steps", min=1, max=1000, metavar="N")
     ] = 200,
     force: Annotated[bool, option(OUTPUTS, "replace an output that exists", "--force")] = False,
-    seed: Annotated[int, option(RUN, "every random number follows from it", metavar="N")] = 0,
-    device: Annotated[str, option(RUN, "auto, cpu, cuda, cuda:N or mps", metavar="NAME")] = "auto",
+    seed: Seed = 0,
+    device: Device = "auto",
     quiet: IsQuiet = False,
 ) -> None:
     """Draw images from a diffusion model, starting from noise alone.
