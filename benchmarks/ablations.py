@@ -11,7 +11,6 @@ Here    Four slices of phantom B, Gaussian noise correlated as a scanner's, SNR 
         the order of the volumes, and on having been trained on a direction.
 """
 
-import argparse
 import copy
 import json
 import time
@@ -22,16 +21,16 @@ from typing import Any
 import numpy as np
 from quality import processor
 from quality_scans import CORRELATION, SEED
+from script import main_of
 
 from quell.evaluate import fa_error, psnr, tensor_maps
 from quell.methods import make
 from quell.noise import NoiseModel, learn
-from quell.run import Run, State, set_threads
+from quell.run import Run, State
 from quell.scaling import Scale
 from quell.series import Series, mask_of, prior_volumes
 from quell.simulate import corrupt, phantom
 
-RESULTS = Path(__file__).parent / "results"
 SLICES, SNR, STEPS = slice(10, 14), 15.0, 150
 Settings = dict[str, Any]
 
@@ -276,17 +275,5 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args()
-    threads = set_threads(options.threads)
-    path = RESULTS / "ablations.json"
-    if not options.table:
-        run_all(threads, path)
-    (RESULTS / "ablations.md").write_text(table(json.loads(path.read_text())))
-
-
 if __name__ == "__main__":
-    main()
+    main_of(__doc__, "ablations", run_all, table)

@@ -14,7 +14,6 @@ Contrasts   FLAIR, FSE and GRE of one head, with and without the other two shown
 Needs       QUELL_DATA, scikit-image and PyWavelets.
 """
 
-import argparse
 import json
 import os
 import time
@@ -28,16 +27,15 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from quality import processor
+from script import main_of
 
 import quell
 from quell.demodulation import demodulate, remodulate
 from quell.evaluate import mse_over_variance, sigma_of_repeats
 from quell.kspace import load_kspace, to_images
 from quell.noise import learn
-from quell.run import set_threads
 from quell.series import Series, mask_of
 
-RESULTS = Path(__file__).parent / "results"
 DATA = Path(os.environ.get("QUELL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ULF = DATA / "ulf-0p055T-dev"
 TWICE = ULF / "Supplementary_Figure_3B" / "0.055T_FLAIR_RF_cage_installed_2D_kspace.mat"
@@ -266,17 +264,5 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args()
-    threads = set_threads(options.threads)
-    path = RESULTS / "low_field.json"
-    if not options.table:
-        run_all(threads, path)
-    (RESULTS / "low_field.md").write_text(table(json.loads(path.read_text())))
-
-
 if __name__ == "__main__":
-    main()
+    main_of(__doc__, "low_field", run_all, table)

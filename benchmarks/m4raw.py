@@ -15,7 +15,6 @@ Referees    The mean of repetitions 4 to 6, which no method has seen: in the dat
 Needs       scikit-image and PyWavelets.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Callable
@@ -28,11 +27,12 @@ from typing import Any
 import h5py
 import numpy as np
 from quality import processor
+from script import main_of
 
 import quell
 from quell.evaluate import psnr
 from quell.kspace import join, load_kspace, reconstruct, to_kspace
-from quell.run import State, set_threads
+from quell.run import State
 from quell.scaling import Scale, Stabiliser
 from quell.series import Series, mask_of
 from quell.simulate.phantom import (
@@ -47,7 +47,6 @@ from quell.simulate.phantom import (
     tissue_fractions,
 )
 
-RESULTS = Path(__file__).parent / "results"
 SHAPE, VOXEL_MM = (256, 256, 18), 240 / 256
 SNR = 8.0  # of white matter in one repetition: its signal over the noise of one coil's part
 N_COILS, N_REPETITIONS, SEED = 4, 6, 2026
@@ -271,17 +270,5 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument("--threads", type=int, default=None)
-    options = parser.parse_args()
-    threads = set_threads(options.threads)
-    path = RESULTS / "m4raw.json"
-    if not options.table:
-        run_all(threads, path)
-    (RESULTS / "m4raw.md").write_text(table(json.loads(path.read_text())))
-
-
 if __name__ == "__main__":
-    main()
+    main_of(__doc__, "m4raw", run_all, table)

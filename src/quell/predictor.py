@@ -36,12 +36,13 @@ class HasNetwork(Protocol):
     def dimensions(self) -> int: ...
 
 
-class Predictor(nn.Module):
-    """x0_hat of x_t.
+class Standardised(nn.Module):
+    """A U-Net and the size of what it sees.
 
-    unet     one channel in, one out, one number
+    unet     the network
     centre   mean of clean images
     spread   their standard deviation
+    is_lean  False: as published, nothing is standardised
     """
 
     def __init__(self, unet: UNet, centre: float, spread: float, is_lean: bool) -> None:
@@ -51,6 +52,15 @@ class Predictor(nn.Module):
         self.spread: Tensor
         self.register_buffer("centre", torch.tensor(float(centre)))
         self.register_buffer("spread", torch.tensor(float(spread)))
+
+
+class Predictor(Standardised):
+    """x0_hat of x_t.
+
+    unet     one channel in, one out, one number
+    centre   mean of clean images
+    spread   their standard deviation
+    """
 
     @classmethod
     def of(cls, method: HasNetwork, run: Run, centre: float = 0, spread: float = 1) -> "Predictor":
@@ -78,21 +88,13 @@ class Predictor(nn.Module):
         return self.centre + skip * x + (sigma * self.spread / total) * out
 
 
-class VolumePredictor(nn.Module):
+class VolumePredictor(Standardised):
     """A volume from others like it; a lean network corrects their mean, a published one says it.
 
     unet     n channels in, one out, no numbers
     centre   mean of clean images
     spread   their standard deviation
     """
-
-    def __init__(self, unet: UNet, centre: float, spread: float, is_lean: bool) -> None:
-        super().__init__()
-        self.unet, self.is_lean = unet, is_lean
-        self.centre: Tensor
-        self.spread: Tensor
-        self.register_buffer("centre", torch.tensor(float(centre)))
-        self.register_buffer("spread", torch.tensor(float(spread)))
 
     @classmethod
     def of(

@@ -10,27 +10,37 @@ import typer
 from .. import outputs
 from ..outputs import Files
 from ..pipeline import Options
-from ..series import InputError
 from ..voice import speaking
 from .options import (
-    FILE,
     METHOD,
-    NOISE,
-    OUTPUTS,
+    ApplyMask,
+    Blend,
     Bval,
     Bvec,
+    Calibrate,
     Coils,
     Device,
+    Force,
     IsQuiet,
     IsStrict,
     Law,
     Mask,
+    NoiseIn,
+    NoiseOut,
+    NoReport,
+    Out,
+    Phase,
+    PhaseOut,
+    RemoveFloor,
+    Report,
+    ResidualOut,
     Scan,
     Seed,
     Settings,
     Threads,
     option,
     read_settings,
+    report_of,
 )
 
 
@@ -39,33 +49,29 @@ def apply(
         Path, typer.Argument(help="what `quell train` wrote, .safetensors", metavar="MODEL")
     ],
     scan: Scan,
-    out: Annotated[Path, typer.Argument(help="where to write, .nii or .nii.gz", metavar="OUT")],
+    out: Out,
     mask: Mask = None,
     bval: Bval = None,
     bvec: Bvec = None,
-    noise_out: Annotated[Path | None, option(OUTPUTS, "write the noise map here", **FILE)] = None,
-    residual_out: Annotated[
-        Path | None, option(OUTPUTS, "write what was removed here", **FILE)
-    ] = None,
-    report: Annotated[
-        Path | None, option(OUTPUTS, "report page; default: OUT_report.html", **FILE)
-    ] = None,
-    no_report: Annotated[bool, option(OUTPUTS, "write no report page", "--no-report")] = False,
-    force: Annotated[bool, option(OUTPUTS, "replace outputs that exist", "--force")] = False,
-    apply_mask: Annotated[bool, option(OUTPUTS, "zero outside the mask", "--apply-mask")] = False,
+    phase: Phase = None,
+    noise_out: NoiseOut = None,
+    residual_out: ResidualOut = None,
+    phase_out: PhaseOut = None,
+    report: Report = None,
+    no_report: NoReport = False,
+    force: Force = False,
+    apply_mask: ApplyMask = False,
     setting: Settings = None,
+    blend: Blend = 0.0,
+    calibrate: Calibrate = False,
     allow_mismatch: Annotated[
         bool,
         option(METHOD, "use it on a scan unlike those it was learned from", "--allow-mismatch"),
     ] = False,
-    noise_in: Annotated[
-        Path | None, option(NOISE, "noise map to obey, 3-D NIfTI; default: learned", **FILE)
-    ] = None,
+    noise_in: NoiseIn = None,
     noise_law: Law = "auto",
     coils: Coils = None,
-    remove_noise_floor: Annotated[
-        bool, option(NOISE, "take the bias off magnitude data, too", "--remove-noise-floor")
-    ] = False,
+    remove_noise_floor: RemoveFloor = False,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -85,22 +91,24 @@ def apply(
         noise_law=noise_law,
         coils=coils,
         remove_floor=remove_noise_floor,
+        blend=blend,
+        calibrate=calibrate,
         apply_mask=apply_mask,
         strict=strict,
     )
-    if report and no_report:
-        raise InputError("--report and --no-report exclude each other; give one of them", 2)
     written = Files(
         scan=scan,
         out=out,
         mask=mask,
         bval=bval,
         bvec=bvec,
+        phase=phase,
         noise_in=noise_in,
         noise_out=noise_out,
         residual_out=residual_out,
+        phase_out=phase_out,
         model_in=model,
-        report=None if no_report else report or outputs.report_beside(out),
+        report=report_of(out, report, no_report),
     )
     command = shlex.join(["quell", *sys.argv[1:]])
     with speaking(quiet) as voice:

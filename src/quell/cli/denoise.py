@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from .. import outputs
 from ..methods import DEFAULT
 from ..outputs import Files
@@ -17,32 +15,43 @@ from .options import (
     FILE,
     INPUTS,
     METHOD,
-    NOISE,
     OUTPUTS,
+    ApplyMask,
+    Blend,
     Bval,
     Bvec,
+    Calibrate,
     Coils,
     Device,
+    Force,
     FourthAxis,
     IsQuiet,
     IsStrict,
     Law,
     Mask,
     NoiseIn,
+    NoiseOut,
+    NoReport,
+    Out,
     Phase,
+    PhaseOut,
     Preset,
+    RemoveFloor,
+    Report,
+    ResidualOut,
     Scan,
     Seed,
     Settings,
     Threads,
     option,
     read_settings,
+    report_of,
 )
 
 
 def denoise(
     scan: Scan,
-    out: Annotated[Path, typer.Argument(help="where to write, .nii or .nii.gz", metavar="OUT")],
+    out: Out,
     mask: Mask = None,
     bval: Bval = None,
     bvec: Bvec = None,
@@ -52,25 +61,19 @@ def denoise(
         option(INPUTS, "another contrast on the same grid, shown to c2s; repeatable", **FILE),
     ] = None,
     fourth_axis: FourthAxis = "directions",
-    noise_out: Annotated[Path | None, option(OUTPUTS, "write the noise map here", **FILE)] = None,
-    residual_out: Annotated[
-        Path | None, option(OUTPUTS, "write what was removed here", **FILE)
-    ] = None,
-    phase_out: Annotated[
-        Path | None, option(OUTPUTS, "write the denoised phase here, radians", **FILE)
-    ] = None,
+    noise_out: NoiseOut = None,
+    residual_out: ResidualOut = None,
+    phase_out: PhaseOut = None,
     spread_out: Annotated[
         Path | None, option(OUTPUTS, "write the spread over samples here", **FILE)
     ] = None,
     model_out: Annotated[
         Path | None, option(OUTPUTS, "write the model here, .safetensors", **FILE)
     ] = None,
-    report: Annotated[
-        Path | None, option(OUTPUTS, "report page; default: OUT_report.html", **FILE)
-    ] = None,
-    no_report: Annotated[bool, option(OUTPUTS, "write no report page", "--no-report")] = False,
-    force: Annotated[bool, option(OUTPUTS, "replace outputs that exist", "--force")] = False,
-    apply_mask: Annotated[bool, option(OUTPUTS, "zero outside the mask", "--apply-mask")] = False,
+    report: Report = None,
+    no_report: NoReport = False,
+    force: Force = False,
+    apply_mask: ApplyMask = False,
     method: Annotated[str, option(METHOD, "see `quell methods`", metavar="NAME")] = DEFAULT,
     preset: Preset = "default",
     setting: Settings = None,
@@ -82,18 +85,8 @@ def denoise(
             metavar="SIGMA",
         ),
     ] = None,
-    blend: Annotated[
-        float,
-        option(METHOD, "share of the noisy scan to leave in, 0 to 1", metavar="KAPPA"),
-    ] = 0.0,
-    calibrate: Annotated[
-        bool,
-        option(
-            METHOD,
-            "correct for a wrong noise level, from repeated volumes where there are any",
-            "--calibrate",
-        ),
-    ] = False,
+    blend: Blend = 0.0,
+    calibrate: Calibrate = False,
     model: Annotated[
         Path | None,
         option(METHOD, "use what --model-out wrote: its method, no training", **FILE),
@@ -104,9 +97,7 @@ def denoise(
     noise_in: NoiseIn = None,
     noise_law: Law = "auto",
     coils: Coils = None,
-    remove_noise_floor: Annotated[
-        bool, option(NOISE, "take the bias off magnitude data, too", "--remove-noise-floor")
-    ] = False,
+    remove_noise_floor: RemoveFloor = False,
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
@@ -139,8 +130,6 @@ def denoise(
         raise InputError("--stop belongs to --method difusion; leave it out", 2)
     if model is None:  # else its method decides which settings there are
         refuse_options(options)
-    if report and no_report:
-        raise InputError("--report and --no-report exclude each other; give one of them", 2)
     written = Files(
         scan=scan,
         out=out,
@@ -156,7 +145,7 @@ def denoise(
         spread_out=spread_out,
         model_in=model,
         model_out=model_out,
-        report=None if no_report else report or outputs.report_beside(out),
+        report=report_of(out, report, no_report),
     )
     command = shlex.join(["quell", *sys.argv[1:]])
     with speaking(quiet) as voice:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..outputs import report_beside
 from ..series import InputError
 
 
@@ -32,6 +33,28 @@ FourthAxis = Annotated[
 NoiseIn = Annotated[
     Path | None, option(NOISE, "noise map to obey, 3-D NIfTI; default: learned", **FILE)
 ]
+Out = Annotated[Path, typer.Argument(help="where to write, .nii or .nii.gz", metavar="OUT")]
+NoiseOut = Annotated[Path | None, option(OUTPUTS, "write the noise map here", **FILE)]
+ResidualOut = Annotated[Path | None, option(OUTPUTS, "write what was removed here", **FILE)]
+PhaseOut = Annotated[Path | None, option(OUTPUTS, "write the denoised phase here, radians", **FILE)]
+Report = Annotated[Path | None, option(OUTPUTS, "report page; default: OUT_report.html", **FILE)]
+NoReport = Annotated[bool, option(OUTPUTS, "write no report page", "--no-report")]
+Force = Annotated[bool, option(OUTPUTS, "replace outputs that exist", "--force")]
+ApplyMask = Annotated[bool, option(OUTPUTS, "zero outside the mask", "--apply-mask")]
+Blend = Annotated[
+    float, option(METHOD, "share of the noisy scan to leave in, 0 to 1", metavar="KAPPA")
+]
+Calibrate = Annotated[
+    bool,
+    option(
+        METHOD,
+        "correct for a wrong noise level, from repeated volumes where there are any",
+        "--calibrate",
+    ),
+]
+RemoveFloor = Annotated[
+    bool, option(NOISE, "take the bias off magnitude data, too", "--remove-noise-floor")
+]
 Law = Annotated[str, option(NOISE, "auto, gaussian, rician or nc-chi", metavar="LAW")]
 Coils = Annotated[
     float | None, option(NOISE, "N of nc-chi; default: from the background", metavar="N")
@@ -49,6 +72,13 @@ Threads = Annotated[
 ]
 IsStrict = Annotated[bool, option(RUN, "warnings of the checks are errors", "--strict")]
 IsQuiet = Annotated[bool, option(RUN, "print errors only", "--quiet", "-q")]
+
+
+def report_of(out: Path, report: Path | None, no_report: bool) -> Path | None:
+    """Where the report goes; None for none. Raises InputError (status 2) where both are asked."""
+    if report and no_report:
+        raise InputError("--report and --no-report exclude each other; give one of them", 2)
+    return None if no_report else report or report_beside(out)
 
 
 def read_settings(pairs: list[str]) -> dict[str, Any]:
