@@ -109,10 +109,10 @@ def calibrated(kind: str) -> Denoise:
 
 def tuned_on_the_referee(kind: str) -> Denoise:
     """A filter with the one setting that scores best: more than anybody can know."""
-    both = images_of(TWICE, "x,y,z,repetition")
-    sigma = sigma_of_repeats(parts(both[..., :1]), parts(both[..., 1:]), mask_of_first())
 
     def denoise(scan: Series) -> np.ndarray:
+        both = images_of(TWICE, "x,y,z,repetition")
+        sigma = sigma_of_repeats(parts(both[..., :1]), parts(both[..., 1:]), scan.where)
         function, grid = filters(kind, sigma)
         settings = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
         outs = [by_slice(scan, partial(function, **one)) for one in settings]
@@ -121,10 +121,6 @@ def tuned_on_the_referee(kind: str) -> Denoise:
         )
 
     return denoise
-
-
-def mask_of_first() -> np.ndarray:
-    return complex_series(images_of(TWICE, "x,y,z,repetition")[..., :1]).where
 
 
 def by_quell(method: str, **choices: Any) -> Denoise:
