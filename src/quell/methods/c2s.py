@@ -10,7 +10,7 @@ Here    sigma = 1 after `scaling`. Every volume is an image of its own; others m
         it, never corrupted. The added noise has the scan's own correlation. Noise levels are drawn
         log-normally about half the scan's, and weighed by the inverse variance of the target.
 Differs preset "paper": tau uniform up to T, weight s_t^(2 alpha), white noise. Nearly all of
-        that weight lies at noise far above the scan's, which is where the network is then used.
+        that weight lies at noise far above the scan's, though the network is used at the scan's.
         T, alpha, the optimiser and the length of training were never published: the values of
         that preset are quell's.
 
