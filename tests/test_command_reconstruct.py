@@ -89,9 +89,10 @@ def test_one_array_with_named_axes(quell, tmp_path):
     assert nib.load(out).shape == (X, Y, Z, 1)
 
 
-def test_a_single_volume_is_looked_at_next(quell, raws, tmp_path):
+def test_a_single_volume_goes_to_a_method_of_single_images(quell, raws, tmp_path):
     ran = quell("reconstruct", raws[0], tmp_path / "a.nii")
-    assert ran.err.strip().endswith(f"next: quell check {tmp_path / 'a.nii'}")
+    words = "--method c2s --noise-law gaussian"
+    assert ran.err.strip().endswith(f"{tmp_path / 'a_denoised.nii.gz'} {words}")
 
 
 def test_an_output_that_exists_is_kept_unless_forced(quell, raws, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from quell import denoise
 from quell.demodulation import demodulate, remodulate
-from quell.series import Series, shells, write_nifti
+from quell.series import InputError, Series, shells, write_nifti
 from quell.simulate import phantom
 
 SIGMA = 30.0
@@ -140,3 +140,36 @@ def test_check_names_complex_data_and_its_noise(quell, noisy, tmp_path):
     assert ended.status == 0, ended.out
     assert "the data are complex" in " ".join(ended.out.split())
     assert "gaussian" in ended.out
+
+
+@pytest.mark.parametrize("law", ["rician", "nc-chi"])
+def test_a_law_of_magnitudes_is_refused(noisy, law):
+    with pytest.raises(InputError, match="complex data have Gaussian noise") as refused:
+        denoise(noisy, method="patch2self", noise_law=law, coils=4.0 if law == "nc-chi" else None)
+    assert refused.value.status == 2
+
+
+def test_the_residual_of_a_pair_is_that_of_its_magnitudes(quell, noisy, tmp_path):
+    write_nifti(tmp_path / "mag.nii.gz", np.abs(noisy.data), noisy)
+    write_nifti(tmp_path / "phase.nii.gz", np.angle(noisy.data), noisy)
+    words = "--method", "patch2self", "--no-report", "--phase", tmp_path / "phase.nii.gz"
+    out, residual = tmp_path / "out.nii.gz", tmp_path / "r.nii.gz"
+    ended = quell("denoise", tmp_path / "mag.nii.gz", out, *words, "--residual-out", residual)
+    assert ended.status == 0, ended.err
+    m, r = (np.asarray(nib.load(path).dataobj) for path in (out, residual))
+    assert not np.iscomplexobj(r)
+    np.testing.assert_allclose(m + r, np.abs(noisy.data), rtol=1e-3, atol=0.5)
+
+
+def test_a_model_of_complex_data_is_refused_for_magnitude(quell, noisy, tmp_path):
+    write_nifti(tmp_path / "c.nii.gz", noisy.data, noisy)
+    write_nifti(tmp_path / "m.nii.gz", np.abs(noisy.data), noisy)
+    words, model = ("--method", "patch2self", "--no-report"), tmp_path / "m.safetensors"
+    made = quell(
+        "denoise", tmp_path / "c.nii.gz", tmp_path / "o.nii.gz", *words, "--model-out", model
+    )
+    assert made.status == 0, made.err
+    words = "--model", model, "--allow-mismatch", "--no-report"
+    ended = quell("denoise", tmp_path / "m.nii.gz", tmp_path / "p.nii.gz", *words)
+    assert ended.status == 1
+    assert "was learned from complex data" in ended.err

@@ -176,3 +176,25 @@ def test_the_floor_comes_off_whatever_units_a_method_works_in(series):
     mask = kept.mask
     assert (removed.denoised[mask] < kept.denoised[mask] + 1e-3).all()
     assert removed.denoised[mask].mean() < kept.denoised[mask].mean()
+
+
+def test_the_fingerprint_changes_with_what_says_which_volumes_are_alike(series):
+    mask = mask_of(series)
+    scan = replace(series, mask=mask)
+    noise, run = learn(scan, mask), Run()
+    method = quell.denoise(series, **QUICK).method
+    other = [
+        scan,
+        replace(scan, bvals=scan.bvals + 100),
+        replace(scan, bvecs=scan.bvecs[:, ::-1].copy()),
+        replace(scan, bvals=None),
+        replace(scan, fourth_axis="repetitions"),
+    ]
+    assert len({fingerprint(one, method, noise, run) for one in other}) == len(other)
+
+
+def test_a_full_blend_is_the_scan_in_magnitude_data_too(series):
+    blended = quell.denoise(series, **NETWORK, blend=1.0)
+    np.testing.assert_allclose(blended.denoised, series.data, rtol=1e-4, atol=0.01)
+    with pytest.raises(quell.InputError, match="leave one of them out"):
+        quell.denoise(series, **NETWORK, blend=0.5, remove_floor=True)

@@ -319,8 +319,8 @@ def test_the_weights_of_a_prefix_are_loaded_and_no_others():
 
 def test_a_missing_weight_or_one_too_many_is_an_error():
     state = {f"F.{name}": value for name, value in Mixer().state_dict().items()}
-    with pytest.raises(RuntimeError, match="Unexpected"):
+    with pytest.raises(InputError, match="do not fit"):
         load_weights(Mixer(), state | {"F.extra": torch.zeros(1)}, "F.")
     del state["F.kernel.bias"]
-    with pytest.raises(RuntimeError, match="Missing"):
+    with pytest.raises(InputError, match="do not fit"):
         load_weights(Mixer(), state, "F.")

@@ -77,6 +77,7 @@ class Bundle:
     training: tuple[TrainingScan, ...] = ()  # the scans of `quell train`; empty: one scan's own
     channels: int = 1  # images of a scan that the network saw at once
     contrasts: int = 0  # of them not to be denoised
+    is_complex: bool = False  # the one scan it was learned from
     losses: list[float] = field(default_factory=list)  # of `quell train`, one a step
 
     @property
@@ -112,6 +113,7 @@ def write_model(path: Path, result: Result, scan: Series, options: Options) -> N
         "scan": fingerprint_of_scan(scan),
         "shape": json.dumps(scan.data.shape),
         "contrasts": str(_n_contrasts(scan)),
+        "complex": str(int(np.iscomplexobj(scan.data))),
         "noise": describe_noise(result.noise, result.mask),
         "licence": "the scan's own",
     }
@@ -188,9 +190,10 @@ def read_model(path: Path) -> Bundle:
             training=training,
             channels=int(metadata.get("channels", 1)),
             contrasts=int(metadata.get("contrasts", 0)),
+            is_complex=metadata.get("complex", "0") == "1",
             losses=json.loads(metadata.get("losses", "[]")),
         )
-    except (SafetensorError, KeyError, ValueError, TypeError, OSError):
+    except (SafetensorError, KeyError, ValueError, TypeError, OSError, RecursionError):
         raise InputError(
             f"{path} is not a model of quell; give one that --model-out wrote"
         ) from None
@@ -259,7 +262,9 @@ class Fit:
             self._mismatch(
                 f"the noise of {scan.path} is {noise.law} and {self.bundle.path} was learned "
                 f"from {known}",
-                f"give --noise-law {self.bundle.laws[0]} if that is what the scan has",
+                "train on scans of that kind"
+                if scan.parts is not None
+                else f"give --noise-law {self.bundle.laws[0]} if that is what the scan has",
             )
         snr, (low, high) = signal_over_noise(scan, noise), self.bundle.snr_range
         if not low / SNR_TOLERANCE <= snr <= high * SNR_TOLERANCE:
@@ -285,6 +290,12 @@ class Fit:
             raise InputError(
                 f"{bundle.path} was learned with {bundle.contrasts} other contrasts and "
                 f"{_n_contrasts(scan)} are given; give the same with --contrast"
+            )
+        if bundle.is_complex != np.iscomplexobj(scan.data):
+            kinds = ("magnitude", "complex data")
+            raise InputError(
+                f"{bundle.path} was learned from {kinds[bundle.is_complex]} and {scan.path} is "
+                f"{kinds[not bundle.is_complex]}; train anew"
             )
         if bundle.scan == fingerprint_of_scan(scan):
             return

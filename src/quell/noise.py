@@ -302,6 +302,10 @@ def _law(
 ) -> tuple[str, float, str]:
     """Distribution and N, and in words what the background added."""
     refuse_law(law, n_coils)
+    if law in ("rician", "nc-chi") and series.parts is not None:
+        raise InputError(
+            f"complex data have Gaussian noise and no {law} one; leave --noise-law out", 2
+        )
     if law == "auto":
         is_signed = np.iscomplexobj(series.data) or bool(
             (series.data.min(axis=(0, 1, 2)) < 0).any()

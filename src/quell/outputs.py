@@ -254,7 +254,7 @@ def _refuse_full_disk(files: Files, scan: Series) -> None:
 
 
 def _write(files: Files, result: Result, scan: Series, options: Options, command: str) -> None:
-    """Everything that was asked for: all of it, or nothing and the files as they were.
+    """Everything that was asked for, or nothing and the files as they were.
 
     The results are written into a hidden folder beside their places, then moved there. What an
     earlier run left there goes, also a gradient file that this scan does not have.
@@ -287,7 +287,13 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
     if files.noise_out:
         write_nifti(files.noise_out, result.noise_map, scan)
     if files.residual_out:
-        write_nifti(files.residual_out, result.residual, scan)
+        noisy, denoised = result.noisy, result.denoised
+        is_pair = files.phase is not None  # the result is a magnitude then, and so is this
+        write_nifti(
+            files.residual_out,
+            np.abs(noisy) - np.abs(denoised) if is_pair else result.residual,
+            scan,
+        )
     if files.phase_out:
         write_nifti(files.phase_out, np.angle(result.denoised), scan)
     if files.spread_out:
@@ -331,6 +337,8 @@ def sample_file(
     stack = ((images + 1) / 2)[..., None]
     header.set_data_shape(stack.shape)
     write_nifti(out, stack, Series(stack, np.eye(4), header))
+    for path in _all_beside(out):  # of what stood here before
+        path.unlink(missing_ok=True)
     voice.say(f"wrote {out}: {number} images; none is a measurement")
 
 
@@ -373,13 +381,9 @@ def reconstruct_files(
         },
         indent=2,
     )
-    write_nifti(out, series.data, series)
-    try:
-        with replacing(_beside(out, ".json")) as file:
-            file.write(text.encode())
-    except InputError:
-        out.unlink(missing_ok=True)
-        raise
+    with replacing(_beside(out, ".json")) as file:  # both are there, or neither is new
+        file.write(text.encode())
+        write_nifti(out, series.data, series)
     for ending in (".bval", ".bvec"):  # of what stood here before: these have no gradients
         _beside(out, ending).unlink(missing_ok=True)
     voice.say(f"wrote {out}: {' x '.join(map(str, series.data.shape))}, noise of sigma 1")

@@ -143,18 +143,20 @@ def denoise(
         with run.timed("calibration"):
             calibration = _calibration(method, scaled, denoised, own_noise, state, run)
         share = calibration["ShareOfTheWay"]
-    share *= 1 - options.blend
     if share != 1:
         denoised = scaled.data + np.float32(share) * (denoised - scaled.data)
-    if (spread := run.kept.get("spread")) is not None:
-        units = noise.sigma[..., None] if is_scaled else 1.0
-        run.kept["spread"] = np.float32(share) * spread * units * levels
     del scaled
     if is_scaled:
         undo = scale.undo if options.remove_floor else scale.undo_keeping_floor
         denoised = undo(denoised)
     elif options.remove_floor:
         denoised = scale.without_floor(denoised)
+    if options.blend:  # in the scan's own units: the way back from those of the noise bends
+        denoised += np.float32(options.blend) * (even.data - denoised)
+        share *= 1 - options.blend
+    if (spread := run.kept.get("spread")) is not None:
+        units = noise.sigma[..., None] if is_scaled else 1.0
+        run.kept["spread"] = np.float32(share) * spread * units * levels
     passed = run.kept.get("passed through", np.zeros(0, dtype=int))
     denoised[..., passed] = even.data[..., passed]  # there and back is not quite where it was
     _restore_untouched(denoised, even, options.apply_mask)
@@ -254,6 +256,10 @@ def refuse_options(options: Options) -> tuple[Method, torch.device]:
     refuse_law(options.noise_law, options.coils)
     if not 0 <= options.blend <= 1:
         raise InputError(f"a blend of {options.blend:g} can't be; give 0 to 1", 2)
+    if options.blend and options.remove_floor:
+        raise InputError(
+            "a blend would put back the noise floor that is to be removed; leave one of them out", 2
+        )
     if options.fourth_axis not in FOURTH_AXES:
         known = ", ".join(FOURTH_AXES)
         raise InputError(f"fourth axis {options.fourth_axis!r} is unknown; choose from {known}", 2)
@@ -348,10 +354,11 @@ def fingerprint_of_scan(scan: Series) -> str:
 def fingerprint(scan: Series, method: Method, noise: NoiseModel, run: Run) -> str:
     """Twelve letters that change with the scan, the noise, the method's settings or the seed."""
     crc = 0
-    beside = () if scan.contrasts is None else (scan.contrasts,)
-    for array in (*scan.data, noise.covariance, _mask(scan), *beside):
+    beside = (scan.contrasts, scan.bvals, scan.bvecs, scan.parts)
+    known = [array for array in beside if array is not None]
+    for array in (*scan.data, noise.covariance, _mask(scan), *known):
         crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
-    words = f"{crc}/{method!r}/{run.seed}/{run.device.type}/{version('quell')}"
+    words = f"{crc}/{scan.fourth_axis}/{method!r}/{run.seed}/{run.device.type}/{version('quell')}"
     return sha256(words.encode()).hexdigest()[:12]
 
 

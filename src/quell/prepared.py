@@ -111,7 +111,10 @@ def write_manifest(cache: Path, scans: list[Prepared]) -> None:
 
 def opened(cache: Path) -> list[Prepared]:
     """The training set that another process prepared there."""
-    folders = [cache / name for name in json.loads((cache / MANIFEST).read_text("utf-8"))]
+    try:
+        folders = [cache / name for name in json.loads((cache / MANIFEST).read_text("utf-8"))]
+    except (OSError, ValueError):
+        folders = [cache]
     scans = [Prepared.read(folder) for folder in folders]
     if missing := [folder for folder, scan in zip(folders, scans, strict=True) if scan is None]:
         raise InputError(

@@ -154,9 +154,14 @@ def _mean_over_parts(
 
 
 def load_weights(net: N, state: State, prefix: str) -> N:
-    """The network with its weights of a state; every one must be there."""
+    """The network with its weights of a state; InputError where they are not all there."""
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    net.load_state_dict(weights)
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError:  # torch names every weight that is missing or has another shape
+        raise InputError(
+            "the weights do not fit this method, its settings or this scan; train anew"
+        ) from None
     return net
 
 
@@ -277,7 +282,13 @@ class Checkpoint:
             return
         try:
             content = torch.load(self.path, weights_only=True)
+            known = content["net"]
+            fits = {k: v.shape for k, v in known.items()} == {
+                k: v.shape for k, v in self.net.state_dict().items()
+            }
         except Exception:  # damaged, in any of many ways: learn anew
+            return
+        if not fits:
             return
         self.net.load_state_dict(content["net"])
         for optimiser, state in zip(self.optimisers, content["optimisers"], strict=True):

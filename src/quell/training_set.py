@@ -161,8 +161,9 @@ class Preparation:
     def _key(self, path: Path) -> str:
         own = [stem(path).with_name(f"{stem(path).name}.{ending}") for ending in GRADIENTS]
         shared = [path.with_name(ending) for ending in GRADIENTS]
-        law = self.options.noise_law, self.options.coils, self.options.strict
-        words = hashlib.sha256(f"{version('quell')}/{law!r}".encode())
+        chosen = self.options
+        how = chosen.noise_law, chosen.coils, chosen.strict, chosen.fourth_axis
+        words = hashlib.sha256(f"{version('quell')}/{how!r}".encode())
         for file in (path, *own, *shared, self.mask):
             words.update(b"/")
             with suppress(OSError):  # mostly not there; what must be there is missed by `load`

@@ -21,6 +21,7 @@ from .options import (
     Coils,
     Device,
     Force,
+    FourthAxis,
     IsQuiet,
     IsStrict,
     Law,
@@ -54,6 +55,7 @@ def apply(
     bval: Bval = None,
     bvec: Bvec = None,
     phase: Phase = None,
+    fourth_axis: FourthAxis = "directions",
     noise_out: NoiseOut = None,
     residual_out: ResidualOut = None,
     phase_out: PhaseOut = None,
@@ -93,6 +95,7 @@ def apply(
         remove_floor=remove_noise_floor,
         blend=blend,
         calibrate=calibrate,
+        fourth_axis=fourth_axis,
         apply_mask=apply_mask,
         strict=strict,
     )

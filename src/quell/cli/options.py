@@ -34,7 +34,10 @@ NoiseIn = Annotated[
     Path | None, option(NOISE, "noise map to obey, 3-D NIfTI; default: learned", **FILE)
 ]
 Out = Annotated[Path, typer.Argument(help="where to write, .nii or .nii.gz", metavar="OUT")]
-NoiseOut = Annotated[Path | None, option(OUTPUTS, "write the noise map here", **FILE)]
+NoiseOut = Annotated[
+    Path | None,
+    option(OUTPUTS, "write the noise map here; 4-D where volumes differ in noise", **FILE),
+]
 ResidualOut = Annotated[Path | None, option(OUTPUTS, "write what was removed here", **FILE)]
 PhaseOut = Annotated[Path | None, option(OUTPUTS, "write the denoised phase here, radians", **FILE)]
 Report = Annotated[Path | None, option(OUTPUTS, "report page; default: OUT_report.html", **FILE)]

@@ -58,12 +58,10 @@ def reconstruct(
 
 def next_command(out: Path, series: Series) -> str:
     """What denoises the images that were made, with the noise law they have."""
-    if series.n_volumes == 1:
-        return shlex.join(["quell", "check", str(out)])
     clean = stem(out).with_name(stem(out).name + "_denoised.nii.gz")
-    words = ["quell", "denoise", str(out), str(clean), "--noise-law"]
     made = series.sidecar["Reconstruction"]
-    words.append(made["NoiseLaw"])
+    kind = ["--method", "c2s"] if series.n_volumes == 1 else ["--fourth-axis", "repetitions"]
+    words = ["quell", "denoise", str(out), str(clean), *kind, "--noise-law", made["NoiseLaw"]]
     if made["NoiseLaw"] == "nc-chi":
         words += ["--coils", str(made["Coils"])]
     return shlex.join(words)

@@ -20,6 +20,7 @@ from .options import (
     RUN,
     Coils,
     Device,
+    FourthAxis,
     IsQuiet,
     IsStrict,
     Law,
@@ -44,6 +45,7 @@ def train(
         Path | None,
         option(INPUTS, "of all scans, if they share one grid; default: computed for each", **FILE),
     ] = None,
+    fourth_axis: FourthAxis = "directions",
     skip_bad: Annotated[
         bool, option(INPUTS, "leave out scans that can't be used", "--skip-bad")
     ] = False,
@@ -94,6 +96,7 @@ def train(
             threads=threads,
             noise_law=noise_law,
             coils=coils,
+            fourth_axis=fourth_axis,
             strict=strict,
         )
         refuse_method(options)
