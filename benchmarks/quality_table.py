@@ -258,7 +258,7 @@ def summary(results: dict[str, Any]) -> str:
     run = results["run"]
     settings = f" and {', '.join(run['set'])}" if run["set"] else ""
     facts = {name: run[name] for name in ("preset", "threads", "processor")}
-    return body + README_NOTE.format(settings=settings, **facts)
+    return body + README_NOTE.format(settings=settings, **facts) + elsewhere(results)
 
 
 def cells(rows: list[Row | None], cell: Callable[[Row], str]) -> list[str]:
