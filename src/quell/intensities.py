@@ -52,6 +52,14 @@ class Intensities:
         """(X, Y, Z, G) of those volumes back in the series' own units."""
         return np.asarray((data + 1) * (self.top[volumes] / 2), dtype=np.float32)
 
+    def noise_of(self, series: Series, sigma: np.ndarray, volumes: np.ndarray) -> np.ndarray:
+        """(G,) noise of those volumes, the median in the mask, [-1, 1] units.
+
+        sigma  (X, Y, Z)  noise map, the series' units
+        """
+        level = np.median(sigma[series.where])
+        return np.asarray(level * 2 / self.top[volumes], dtype=np.float32)
+
     def put_back(self, data: np.ndarray, restored: np.ndarray, volumes: np.ndarray) -> np.ndarray:
         """A series (X, Y, Z, V) with some volumes replaced, in its own units.
 

@@ -226,6 +226,45 @@ def walk_series(
     return np.mean(parts, axis=0), distances, spread
 
 
+def walk_from_states(
+    chain: Chain,
+    x: np.ndarray,
+    noisy: np.ndarray,
+    level: np.ndarray,
+    where: np.ndarray,
+    m: Tensor,
+    n_steps: int,
+    is_scaled: bool,
+    run: Run,
+    n_at_once: int,
+    dimensions: int,
+    samples: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """The chain of every image from a state of its own, as DDM² runs it; returns as `walk_series`.
+
+    x, noisy   (X, Y, Z, G)  where the chains start, and the input that distances are from
+    level      (G,)          noise of the input, the unit of distances
+    m          (G, Z) int    the states
+    n_steps    at most so many from there
+    is_scaled  start from s_m x; False: from x itself, as the published program does
+    """
+    s, G = chain.sampler.schedule.alpha_bar.sqrt(), x.shape[3]
+
+    def start(batch: Batch, rngs: list[torch.Generator]) -> Tensor:
+        first = batch.y[:, :1]
+        return first * like(s[m[batch.group, batch.z]], first) if is_scaled else first
+
+    def distance(batch: Batch, x0_hat: Tensor, rows: Tensor) -> Tensor:
+        unit = torch.from_numpy(level)[batch.group[rows]].to(x0_hat)
+        return batch.rms(x0_hat, rows, 1) / unit
+
+    return walk_series(
+        chain, start, lambda batch: [even_path(int(t), n_steps) for t in m[batch.group, batch.z]],
+        distance, np.concatenate([x, noisy], axis=3), where, np.arange(2 * G).reshape(2, G).T, run,
+        "chain", n_at_once, dimensions=dimensions, samples=samples,
+    )  # fmt: skip
+
+
 def draw_images(chain: Chain, shape: tuple[int, ...], n: int, steps: int, run: Run) -> np.ndarray:
     """n images (X, Y, n) by the chain from noise alone, in so many steps."""
     path, images = even_path(chain.sampler.schedule.T, steps), []

@@ -37,10 +37,9 @@ from ..sampling import (
     Chain,
     Sampler,
     draw_images,
-    even_path,
     keep_distances,
     keep_spread,
-    walk_series,
+    walk_from_states,
 )  # fmt: skip
 from ..schedule import Schedule, like, reverse_warmup
 from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
@@ -141,7 +140,7 @@ class Ddm2:
         state |= {f"Phi.{name}": value for name, value in weights.items()}
         Y = self.stage1(X, where, state, run)
 
-        level = _level(scan, noise, range_.top[groups[:, 0]])
+        level = range_.noise_of(scan, noise.sigma, groups[:, 0])
         schedule = reverse_warmup()
         m = match(schedule, X[..., groups[:, 0]], Y, where, self.matching, level)
         if n := int((m < self.least_state).sum()):
@@ -215,7 +214,7 @@ class Ddm2:
             m = m.clamp(min=self.least_state)
         run.keep("matched states", m.numpy())
         if self.output in ("chain", "one-step"):
-            level = _level(scan, noise, range_.top[volumes])
+            level = range_.noise_of(scan, noise.sigma, volumes)
             restored = self.chain_from(restored, noisy, level, where, m, state, run)
         if self.intensities == "series":
             restored = keep_means(restored, noisy, where)
@@ -231,23 +230,12 @@ class Ddm2:
         level     (G,)          of the input's noise
         """
         chain = self.chain_of(state, (float(x.min()), float(x.max())), run)
-        T, s = chain.sampler.schedule.T, chain.sampler.schedule.alpha_bar.sqrt()
-        n_steps = {"one-step": 1}.get(self.output, self.chain) or T
-
-        def start(batch: Batch, rngs: list[torch.Generator]) -> Tensor:
-            # the published chain starts from X itself, though state m means s_m times the image
-            x, is_scaled = batch.y[:, :1], self.start == "consistent"
-            return x * like(s[m[batch.group, batch.z]], x) if is_scaled else x
-
-        G, volumes = x.shape[3], state["volumes"][:, 0].numpy()
-        restored, distances, spread = walk_series(
-            chain, start,
-            lambda batch: [even_path(int(t), n_steps) for t in m[batch.group, batch.z]],
-            lambda batch, x0_hat, rows: batch.rms(x0_hat, rows, 1)
-            / torch.from_numpy(level)[batch.group[rows]].to(x0_hat),
-            np.concatenate([x, noisy], axis=3), where, np.arange(2 * G).reshape(2, G).T, run,
-            "chain", self.images_at_once, dimensions=self.dimensions, samples=self.samples,
+        n_steps = {"one-step": 1}.get(self.output, self.chain) or chain.sampler.schedule.T
+        restored, distances, spread = walk_from_states(
+            chain, x, noisy, level, where, m, n_steps, self.start == "consistent", run,
+            self.images_at_once, self.dimensions, self.samples,
         )  # fmt: skip
+        volumes = state["volumes"][:, 0].numpy()
         keep_distances(distances, volumes, run)
         if spread is not None and self.draws_samples:
             keep_spread(spread, volumes, state["top"].numpy(), run)
@@ -280,8 +268,3 @@ class Ddm2:
         """The chain that F walks."""
         sampler = Sampler(reverse_warmup(), self.rule, self.eta)
         return Chain(self.predictor(state, run), sampler, limits, self.flips)
-
-
-def _level(scan: Series, noise: NoiseModel, top: np.ndarray) -> np.ndarray:
-    """(G,) noise of volumes whose top becomes 1: the median in the mask, [-1, 1] units."""
-    return np.asarray(np.median(noise.sigma[scan.where]) * 2 / top, dtype=np.float32)
