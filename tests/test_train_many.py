@@ -528,7 +528,7 @@ def test_training_does_not_load_the_set(tmp_path):
         method.fit(in_memory, noises, Run())
     assert size > 200e6
     assert mapped[0] < 0.2 * size
-    assert loaded[0] > 0.9 * size  # the measure sees what is loaded
+    assert loaded[0] > 0.6 * size  # the measure sees what is loaded, but for pages used before
 
 
 def test_a_scan_on_disk_is_read_volume_by_volume(tmp_path):
