@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from quell.cli import main
+from quell.noise import LAGS, NoiseModel
 from quell.series import Series, write_nifti
 from quell.simulate import Phantom, PhantomSettings, corrupt, phantom
+from quell.simulate.corruption import tap
 
 QUICK = ("--method", "patch2self", "--no-report", "--threads", "1")  # all but the network
 
@@ -79,3 +81,27 @@ def quell(monkeypatch, capsys):
         return Outcome(status, *capsys.readouterr())
 
     return run
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def correlated(x: float = 0.0, y: float = 0.0) -> NoiseModel:
+    """Noise of sd 1 with these correlations of neighbours along x and y; white without."""
+    parts = [np.eye(1, 2 * LAGS[2] + 1, LAGS[2])[0]]
+    for lag, a in zip(LAGS[:2], (tap(x), tap(y)), strict=True):
+        part = np.zeros(2 * lag + 1)
+        part[lag - 2 : lag + 3] = np.array([a * a, 2 * a, 1 + 2 * a * a, 2 * a, a * a])
+        parts.insert(-1, part / part[lag])
+    covariance = np.einsum("i,j,k->ijk", *parts)
+    return NoiseModel(np.ones((9, 9, 1)), covariance, "gaussian", 1.0, "", 1, np.ones(1))
+
+
+def few_images(sigma: float) -> Series:
+    """32 x 36 x 2 voxels of the small phantom, a b0 and four directions, in units of sigma."""
+    whole = phantom("small").clean
+    kept = np.array([0, 2, 3, 4, 5])
+    data = whole.data[:, :, 4:6, kept] / np.float32(sigma)
+    mask = whole.mask[:, :, 4:6].copy()
+    return replace(whole, data=data, mask=mask, bvals=whole.bvals[kept], bvecs=whole.bvecs[kept])

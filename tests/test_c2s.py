@@ -12,6 +12,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from conftest import correlated, few_images, generator
 from quell.images import Images
 from quell.methods import make
 from quell.methods.c2s import Corruption2Self
@@ -20,8 +21,7 @@ from quell.noise import draw as draw_noise
 from quell.run import Run
 from quell.scaling import mean_magnitude, quadrature, tabulate, variance
 from quell.series import InputError, Series
-from quell.simulate import corrupt, phantom
-from quell.simulate.corruption import tap
+from quell.simulate import corrupt
 from quell.slices import Batch
 
 TINY = {"steps": 2, "channels": 8, "patches": 2, "patch": 16}
@@ -86,21 +86,6 @@ class Answer(nn.Module):
 
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
         return self.answer
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def correlated(x: float = 0.0, y: float = 0.0) -> NoiseModel:
-    """Noise of sd 1 with these correlations of neighbours along x and y; white without."""
-    parts = [np.eye(1, 2 * LAGS[2] + 1, LAGS[2])[0]]
-    for lag, a in zip(LAGS[:2], (tap(x), tap(y)), strict=True):
-        part = np.zeros(2 * lag + 1)
-        part[lag - 2 : lag + 3] = np.array([a * a, 2 * a, 1 + 2 * a * a, 2 * a, a * a])
-        parts.insert(-1, part / part[lag])
-    covariance = np.einsum("i,j,k->ijk", *parts)
-    return NoiseModel(np.ones((9, 9, 1)), covariance, "gaussian", 1.0, "", 1, np.ones(1))
 
 
 def root(shape: tuple[int, int] = (64, 64), **correlation: float) -> Tensor:
@@ -305,7 +290,7 @@ def test_only_noise_of_the_scans_own_covariance_leads_to_the_wiener_filter(kind)
     batch = batch_of(X)
     batch.mask[:, :4] = batch.mask[:, -4:] = batch.mask[..., :4] = batch.mask[..., -4:] = 0
     method, images, net = at(0.8, noise=kind), pixels(1 + EV), Filter(7)
-    added = method.like_scan(noise).in_plane_filter((64, 64))
+    added = noise.to_add(method.noise).in_plane_filter((64, 64))
     optimiser = torch.optim.LBFGS(net.parameters(), max_iter=30, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
@@ -517,12 +502,7 @@ SIGMA = 150.0  # where the phantom's white matter is 750
 
 @pytest.fixture(scope="module")
 def clean() -> Series:
-    """32 x 36 x 2 voxels, a b0 and four directions, in units of the noise to come."""
-    whole = phantom("small").clean
-    kept = np.array([0, 2, 3, 4, 5])
-    data = whole.data[:, :, 4:6, kept] / np.float32(SIGMA)
-    mask = whole.mask[:, :, 4:6].copy()
-    return replace(whole, data=data, mask=mask, bvals=whole.bvals[kept], bvecs=whole.bvecs[kept])
+    return few_images(SIGMA)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from conftest import generator
 from quell.intensities import Intensities
 from quell.matching import calibrate, match, match_variance
 from quell.methods import make
@@ -81,10 +82,6 @@ def white(scan: Series, sigma: float = 1.0) -> NoiseModel:
 def without(scan: Series, *volumes: int) -> Series:
     keep = np.setdiff1d(np.arange(scan.n_volumes), volumes)
     return replace(scan, data=scan.data[..., keep], bvals=scan.bvals[keep], bvecs=scan.bvecs[keep])
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def images(n: int, seed: int, *size: int) -> Tensor:

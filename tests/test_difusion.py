@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import generator
 from quell.consistency import consistent, keep_means
 from quell.intensities import Intensities
 from quell.methods import difusion, make
@@ -61,10 +62,6 @@ def with_spread(state: dict[str, Tensor], spread: float, centre: float = 0.0) ->
 
 def denoised(method: DiFusion, scan: Series, state: dict[str, Tensor], run: Run | None = None):
     return method.denoise(scan, white(scan), state, run or Run())
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def images(n: int, seed: int, size: int = 8) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import generator
 from quell.images import Images, draw_from
 from quell.run import Run
 from quell.series import InputError, Series
@@ -19,10 +20,6 @@ def scan() -> Series:
     clean = phantom("small").clean
     here = np.s_[8:24, 9:27, 4:7]
     return replace(clean, data=clean.data[here], mask=clean.mask[here].copy())
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def test_every_volume_is_an_image_with_its_own_mean_and_size(scan):

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import correlated, generator
 from quell import noise as noise_model
 from quell.methods.joint import Components, Joint, estimate
-from quell.noise import LAGS, NoiseModel
+from quell.noise import LAGS
 from quell.run import Run
 from quell.series import Series
 from quell.simulate import Phantom, corrupt, phantom
-from quell.simulate.corruption import tap
 from quell.slices import Batch
 
 EV = 3.0  # signal variance where there is only one component
@@ -44,26 +44,11 @@ class Filter(nn.Module):
         return self.conv(image[:, :1])
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def space(ev: list[float], guides: int = 1) -> Components:
     """Components that are the volumes themselves."""
     K = len(ev)
     rotation = {"mean": torch.zeros(K), "rotation": torch.eye(K)}
     return Components(rotation | {"signal_variance": torch.tensor(ev)}, guides)
-
-
-def correlated(x: float, y: float) -> NoiseModel:
-    """Noise of the kernel (a, 1, a) along x and along y."""
-    parts = [np.eye(1, 2 * LAGS[2] + 1, LAGS[2])[0]]
-    for lag, a in zip(LAGS[:2], (tap(x), tap(y)), strict=True):
-        part = np.zeros(2 * lag + 1)
-        part[lag - 2 : lag + 3] = np.array([a * a, 2 * a, 1 + 2 * a * a, 2 * a, a * a])
-        parts.insert(-1, part / part[lag])
-    covariance = np.einsum("i,j,k->ijk", *parts)
-    return NoiseModel(np.ones((9, 9, 1)), covariance, "gaussian", 1.0, "", 1, np.ones(1))
 
 
 def minimise(joint: Joint, net: nn.Module, y: Tensor, ev: float, root: Tensor) -> None:
@@ -141,7 +126,7 @@ def test_on_correlated_noise_matched_noise_gives_the_wiener_filter_and_white_noi
     roots = [model.in_plane_filter((64, 64)) for model in (signal, noise)]
     clean, n = (noise_model.draw(r, shape, generator(s)) for s, r in enumerate(roots))
     joint, net, tau = Joint(noise=kind, tau_min=0.8, tau_max=0.8), Filter(7), 0.8
-    root = joint._noise(noise).in_plane_filter((64, 64))
+    root = noise.to_add(joint.noise).in_plane_filter((64, 64))
     minimise(joint, net, EV**0.5 * clean + n, EV, root)
     S, N = (
         noise_model.power_spectrum(m.covariance[..., LAGS[2]], [32, 32]) for m in (signal, noise)

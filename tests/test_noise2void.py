@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import correlated, few_images, generator
 from quell.images import Images
 from quell.methods import make
 from quell.methods.noise2void import Noise2Void
-from quell.noise import LAGS, NoiseModel, draw, power_spectrum
+from quell.noise import LAGS, draw, power_spectrum
 from quell.run import Run
 from quell.series import InputError, Series
-from quell.simulate import corrupt, phantom
-from quell.simulate.corruption import tap
+from quell.simulate import corrupt
 from quell.slices import Batch
 
 TINY = {"steps": 2, "channels": 8, "patches": 2, "patch": 16}
@@ -30,21 +30,6 @@ class Filter(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return nn.functional.conv2d(image[:, :1], self.kernel, padding=self.kernel.shape[-1] // 2)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def correlated(x: float = 0.0, y: float = 0.0) -> NoiseModel:
-    """Noise of sd 1 with these correlations of neighbours along x and y; white without."""
-    parts = [np.eye(1, 2 * LAGS[2] + 1, LAGS[2])[0]]
-    for lag, a in zip(LAGS[:2], (tap(x), tap(y)), strict=True):
-        part = np.zeros(2 * lag + 1)
-        part[lag - 2 : lag + 3] = np.array([a * a, 2 * a, 1 + 2 * a * a, 2 * a, a * a])
-        parts.insert(-1, part / part[lag])
-    covariance = np.einsum("i,j,k->ijk", *parts)
-    return NoiseModel(np.ones((9, 9, 1)), covariance, "gaussian", 1.0, "", 1, np.ones(1))
 
 
 def field(n: int, seed: int, **correlation: float) -> Tensor:
@@ -215,12 +200,7 @@ def test_the_best_filter_predicts_the_signal_of_white_noise_and_the_noise_too_of
 
 @pytest.fixture(scope="module")
 def clean() -> Series:
-    """32 x 36 x 2 voxels, a b0 and four directions, in units of the noise to come."""
-    whole = phantom("small").clean
-    kept = np.array([0, 2, 3, 4, 5])
-    data = whole.data[:, :, 4:6, kept] / np.float32(SIGMA)
-    mask = whole.mask[:, :, 4:6].copy()
-    return replace(whole, data=data, mask=mask, bvals=whole.bvals[kept], bvecs=whole.bvecs[kept])
+    return few_images(SIGMA)
 
 
 @pytest.fixture(scope="module")

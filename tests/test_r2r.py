@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conftest import few_images, generator
 from quell.images import Images
 from quell.methods import make
 from quell.methods.c2s import Corruption2Self
@@ -17,7 +18,7 @@ from quell.methods.r2r import Recorrupted2Recorrupted
 from quell.noise import LAGS, NoiseModel, draw, draw_like
 from quell.run import Run
 from quell.series import InputError, Series
-from quell.simulate import corrupt, phantom
+from quell.simulate import corrupt
 from quell.slices import Batch
 
 TINY = {"steps": 2, "channels": 8, "patches": 2, "patch": 16}
@@ -36,10 +37,6 @@ class Gain(nn.Module):
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
         self.condition = condition
         return self.a * image[:, :1]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def noise_model(neighbours: float = 0.0) -> NoiseModel:
@@ -91,7 +88,7 @@ def test_the_noise_of_the_target_is_independent_of_that_of_the_input(alpha):
 def test_correlated_noise_is_independent_too_if_what_is_added_is_like_it(kind):
     method, shape = Recorrupted2Recorrupted(noise=kind), (100, 1, 64, 64)
     N = draw(noise_model(0.5).in_plane_filter((64, 64)), shape, generator(1))
-    Z = draw(method.like_scan(noise_model(0.5)).in_plane_filter((64, 64)), shape, generator(2))
+    Z = draw(noise_model(0.5).to_add(method.noise).in_plane_filter((64, 64)), shape, generator(2))
     a, b = method.pair(N, Z)
     beside = (a[..., 1:, :] * b[..., :-1, :]).mean()
     # 400 000 products of variance 3: a standard error of 0.005 or so; white noise leaves N's 0.5
@@ -161,12 +158,7 @@ def test_the_network_is_that_of_corruption2self_told_one_level():
 
 @pytest.fixture(scope="module")
 def clean() -> Series:
-    """32 x 36 x 2 voxels, a b0 and four directions, in units of the noise to come."""
-    whole = phantom("small").clean
-    kept = np.array([0, 2, 3, 4, 5])
-    data = whole.data[:, :, 4:6, kept] / np.float32(SIGMA)
-    mask = whole.mask[:, :, 4:6].copy()
-    return replace(whole, data=data, mask=mask, bvals=whole.bvals[kept], bvecs=whole.bvecs[kept])
+    return few_images(SIGMA)
 
 
 @pytest.fixture(scope="module")

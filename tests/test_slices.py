@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import generator
 from quell.run import Run
 from quell.slices import Batch, draw, map_images, map_slices
 
@@ -13,10 +14,6 @@ SHAPE = (20, 30, 4)
 def coordinates() -> np.ndarray:
     """A series whose three volumes say where a voxel lies, (X, Y, Z, 3)."""
     return np.stack(np.indices(SHAPE), axis=-1).astype(np.float32)
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def scattered() -> np.ndarray:

@@ -11,7 +11,7 @@ Differs Of m² only the square of the correlation shows; its sign is taken to be
 """
 
 import numpy as np
-from scipy import ndimage, special, stats
+from scipy import ndimage, special
 
 FEW = 1000  # values of air that are needed
 FAR = 4  # voxels of distance from the head
@@ -65,32 +65,41 @@ def _bright(volume: np.ndarray, air: np.ndarray) -> np.ndarray:
     return np.asarray(air & (power > low + BRIGHT * (low - lowest)))
 
 
+def robust_sd(values: np.ndarray) -> np.ndarray:
+    """(...) standard deviation along the first axis, by the median, which outliers hardly move."""
+    return np.asarray(MAD * np.median(np.abs(values - np.median(values, axis=0)), axis=0))
+
+
 def sigma_of_air(values: np.ndarray, law: str, n_coils: float) -> np.ndarray:
     """(V,) noise of each volume from its air, (voxels, V)."""
     if law == "gaussian":
-        return np.asarray(MAD * np.median(np.abs(values - np.median(values, axis=0)), axis=0))
-    return np.asarray(np.sqrt(np.median(values**2, axis=0) / stats.chi2.median(2 * n_coils)))
+        return robust_sd(values)
+    middle = 2 * special.gammaincinv(n_coils, 0.5)  # median of chi-square, 2 N degrees of freedom
+    return np.asarray(np.sqrt(np.median(values**2, axis=0) / middle))
 
 
 def sigma_of_detail(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(V,) noise of each volume from the differences of diagonal neighbours in the mask.
-
-    (a - b - c + d) / 2 of four voxels in a square: white noise keeps its variance, and all that
-    is smooth, or an edge along x or y, cancels.
-    """
-    d = (data[1:, 1:] - data[1:, :-1] - data[:-1, 1:] + data[:-1, :-1]) / 2
+    """(V,) noise of each volume from its finest detail in the mask."""
+    d = _detail(data)
     inside = mask[1:, 1:] & mask[1:, :-1] & mask[:-1, 1:] & mask[:-1, :-1]
     values = d[inside if inside.any() else np.ones_like(inside)]
     return np.asarray(MAD * np.median(np.abs(values), axis=0))
+
+
+def _detail(images: np.ndarray) -> np.ndarray:
+    """(X - 1, Y - 1, ...) (a - b - c + d) / 2 of the four voxels of every square in plane.
+
+    White noise keeps its variance, and all that is smooth, or an edge along x or y, cancels.
+    """
+    a, b, c, d = images[1:, 1:], images[1:, :-1], images[:-1, 1:], images[:-1, :-1]
+    return (a - b - c + d) / 2
 
 
 def quiet_detail(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """(V,) noise of each volume where the head shows least: a low decile of its local detail."""
     found = []
     for v in range(data.shape[3]):
-        x = data[..., v]
-        d = (x[1:, 1:] - x[1:, :-1] - x[:-1, 1:] + x[:-1, :-1]) / 2
-        local = np.sqrt(ndimage.uniform_filter(d**2, (NEAR, NEAR, 1)))
+        local = np.sqrt(ndimage.uniform_filter(_detail(data[..., v]) ** 2, (NEAR, NEAR, 1)))
         inside = mask[1:, 1:]
         found.append(np.quantile(local[inside], 0.1) / QUIET if inside.any() else 0.0)
     return np.array(found)

@@ -20,12 +20,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from .background import robust_sd
 from .noise import NoiseModel
 from .series import Series, shells
 
 PROBE = 0.1  # ε, units of sigma
 SAME = 0.9999  # |cos| between two directions that are one
-MAD = 1.4826
 
 
 def calibrate(
@@ -65,7 +65,7 @@ def noise_of_repeats(X: Series, mask: np.ndarray) -> tuple[float, int]:
     sizes = []
     for i, j in pairs:
         difference = (X.data[..., i] - X.data[..., j])[mask]
-        sizes.append(MAD * np.median(np.abs(difference - np.median(difference))) / np.sqrt(2))
+        sizes.append(float(robust_sd(difference)) / np.sqrt(2))
     return float(np.sqrt(np.mean(np.square(sizes)))), len(pairs)
 
 

@@ -142,6 +142,12 @@ def groups_of(scan: Series, others: int, neighbours: str) -> np.ndarray:
     return np.concatenate([groups, np.tile(shown, (V, 1))], axis=1)
 
 
+def shown_together(scan: Series, method: object) -> int:
+    """Images of a scan that a method's network sees at once: the one to restore, those beside."""
+    others = getattr(method, "others", 0)
+    return int(groups_of(scan, others, getattr(method, "neighbours", "directions")).shape[1])
+
+
 def draw_from(images: list[Images], n: int, size: int, rng: torch.Generator) -> Batch:
     """n patches of one of the scans, any one of them.
 

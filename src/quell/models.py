@@ -13,7 +13,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from .methods import DEFAULT, METHODS, LearnsMany, Method, make
+from .images import shown_together
+from .methods import DEFAULT, METHODS, Method, make
 from .noise import NoiseModel
 from .pipeline import (
     Options,
@@ -275,8 +276,7 @@ class Fit:
 
     def _refuse_channels(self, scan: Series) -> None:
         method = make(self.bundle.method, **self.bundle.settings)
-        assert isinstance(method, LearnsMany)  # else it was not written
-        channels, learned = method.shown_together(scan), self.bundle.channels
+        channels, learned = shown_together(scan, method), self.bundle.channels
         if channels != learned:
             raise InputError(
                 f"{self.bundle.path} was learned from {learned} images at once and {scan.path} "

@@ -31,6 +31,7 @@ from .checks import Finding
 from .scaling import LAWS, N_COILS_RANGE, Scale
 from .series import InputError, Series
 
+ADDED = ("measured", "white")  # what noise that is added on purpose may be like
 FEW_VOLUMES = 8  # below it the trailing components still hold signal
 LAGS = (6, 6, 2)  # voxels; correlation is measured up to here
 SMOOTHING_MM = 5.0  # standard deviation of the window of the noise map; coil maps vary slower
@@ -78,6 +79,10 @@ class NoiseModel:
         white = np.zeros_like(self.covariance)
         white[tuple(n // 2 for n in white.shape)] = 1.0
         return replace(self, covariance=white, source=self.source + "; taken to be white")
+
+    def to_add(self, kind: str) -> "NoiseModel":
+        """The noise that a method adds on purpose; kind: one of ADDED."""
+        return {"measured": self, "white": self.as_white()}[kind]
 
     def lag_one(self) -> tuple[float, float, float]:
         """Correlation of neighbours along x, y and z."""

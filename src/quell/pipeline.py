@@ -231,15 +231,29 @@ def known(
     """
     with run.timed("check"):
         given, findings = _checked(scan, options, run)
-    plain, phase = demodulate(given) if np.iscomplexobj(given.data) else (given, None)
+    plain, phase = as_real(given)
     with run.timed("noise model"):
-        mask = _mask(plain)
-        raw = None if phase is None else given.data
-        noise = noise_model or learn(plain, mask, options.noise_law, options.coils, noise_map, raw)
-        run.voice.say(describe_noise(noise, mask))
+        noise = noise_model or noise_of(given, plain, options, noise_map)
+        run.voice.say(describe_noise(noise, _mask(plain)))
         said = remarks(noise)
         _warn(said, options, run)
     return given, plain, phase, noise, findings + said
+
+
+def as_real(scan: Series) -> tuple[Series, np.ndarray | None]:
+    """The scan as real volumes, and the phase (X, Y, Z, V) taken out of complex ones."""
+    return demodulate(scan) if np.iscomplexobj(scan.data) else (scan, None)
+
+
+def noise_of(
+    given: Series, plain: Series, options: Options, noise_map: np.ndarray | None
+) -> NoiseModel:
+    """The noise of a scan with a mask.
+
+    plain  the same scan as real volumes
+    """
+    raw = given.data if np.iscomplexobj(given.data) else None
+    return learn(plain, _mask(plain), options.noise_law, options.coils, noise_map, raw)
 
 
 def _options(options: Options | None, choices: Mapping[str, Any]) -> Options:

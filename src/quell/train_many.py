@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .images import shown_together
 from .methods import METHODS, LearnsMany
 from .models import write_model_of_many
 from .outputs import refuse_ending, refuse_place, remains
@@ -156,7 +157,7 @@ def _write(
         method,
         options,
         training=[scan.about for scan in scans],
-        channels=method.shown_together(first),
+        channels=shown_together(first, method),
         contrasts=0 if first.contrasts is None else first.contrasts.shape[3],
         losses=run.kept.get("losses", np.zeros(0)),
     )

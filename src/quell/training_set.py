@@ -22,6 +22,7 @@ from typing import Any
 
 import nibabel as nib
 
+from .images import shown_together
 from .methods import LearnsMany
 from .pipeline import Options, describe_noise, known
 from .prepared import CacheError, Prepared, write_manifest
@@ -193,7 +194,7 @@ class Preparation:
                 if finding.level == "warning":
                     warnings.setdefault(finding.code, []).append(f"{path}: {finding.sentence}")
             prepared = Prepared.write(folder, scan, noise)
-        channels, *before = (self.method.shown_together(p.series()) for p in (prepared, *made[:1]))
+        channels, *before = (shown_together(p.series(), self.method) for p in (prepared, *made[:1]))
         if before and channels != before[0]:
             raise InputError(
                 f"{path} has {channels} images to show at once and the scans before it "

@@ -6,10 +6,9 @@ import numpy as np
 import typer
 
 from ..checks import Finding, Look, check
-from ..demodulation import demodulate
 from ..methods import DEFAULT, METHODS
-from ..noise import learn, remarks
-from ..pipeline import Options, describe_noise, refuse_options
+from ..noise import remarks
+from ..pipeline import Options, as_real, describe_noise, noise_of, refuse_options
 from ..series import InputError, Series, load, load_map, mask_of
 from ..voice import printable
 from .options import Bval, Bvec, Coils, FourthAxis, Law, Mask, NoiseIn, Phase, Scan
@@ -28,7 +27,8 @@ def check_command(
     coils: Coils = None,
 ) -> None:
     """Say what a scan is, what quell would do with it, and what is wrong with it."""
-    refuse_options(Options(noise_law=noise_law, coils=coils, fourth_axis=fourth_axis))
+    options = Options(noise_law=noise_law, coils=coils, fourth_axis=fourth_axis)
+    refuse_options(options)
     series = replace(load(scan, bval, bvec, mask, phase), fourth_axis=fourth_axis)
     given = None if noise_in is None else load_map(noise_in, series)
     where = mask_of(series)
@@ -38,10 +38,8 @@ def check_command(
     errors = [f"{f.sentence}; {f.advice}" for f in findings if f.level == "error"]
     if not errors:
         try:
-            is_complex = np.iscomplexobj(series.data)
-            plain = demodulate(series)[0] if is_complex else series
-            raw = series.data if is_complex else None
-            noise = learn(plain, where, noise_law, coils, given, raw)
+            masked = replace(series, mask=where)
+            noise = noise_of(masked, as_real(masked)[0], options, given)
             findings += remarks(noise)
             _print("noise", describe_noise(noise, where).removeprefix("noise: "))
             _print("method", f"{DEFAULT}, {METHODS[DEFAULT].summary}")

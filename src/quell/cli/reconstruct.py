@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from .. import outputs
+from ..kspace import COMBINATIONS
 from ..series import InputError, Series, stem
 from ..voice import speaking
 from .options import INPUTS, METHOD, OUTPUTS, IsQuiet, option
 
-COMBINATIONS = ("adaptive", "rss", "magnitude")
+CHOICES = tuple(name for name in COMBINATIONS if name != "none")  # it needs no asking for
 
 
 def reconstruct(
@@ -48,8 +49,8 @@ def reconstruct(
     Coils are whitened with the noise at the edge of k-space, so the noise of the images has
     sigma 1. Nothing is filtered or interpolated. OUT.json says what was done.
     """
-    if combine not in COMBINATIONS:
-        raise InputError(f"--combine {combine} is unknown; give {', '.join(COMBINATIONS)}", 2)
+    if combine not in CHOICES:
+        raise InputError(f"--combine {combine} is unknown; give {', '.join(CHOICES)}", 2)
     command = shlex.join(["quell", *sys.argv[1:]])
     with speaking(quiet) as voice:
         series = outputs.reconstruct_files(raw, out, axes, key, combine, force, command, voice)

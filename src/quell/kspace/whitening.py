@@ -13,7 +13,7 @@ Differs No noise scan is read: the files that come here have none.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2
+from scipy import special
 
 from ..series import InputError
 from .acquisition import KSpace
@@ -97,8 +97,9 @@ def robust_covariance(samples: np.ndarray) -> np.ndarray:
     beyond its 99.9 % are left out, and the variance that noise itself loses by that is given back.
     """
     n_coils = samples.shape[1]
-    limit, median = chi2.ppf(KEPT, 2 * n_coils), chi2.median(2 * n_coils)
-    lost = chi2.cdf(limit, 2 * n_coils + 2) / KEPT
+    # quantiles and distribution of chi-square; scipy.stats would take a while to load
+    limit, median = (2 * special.gammaincinv(n_coils, share) for share in (KEPT, 0.5))
+    lost = special.gammainc(n_coils + 1, limit / 2) / KEPT
     covariance = _covariance(samples)
     lengths = _lengths(samples, covariance)
     covariance *= np.median(lengths) / median  # a start that outliers have not widened

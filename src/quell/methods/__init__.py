@@ -70,9 +70,6 @@ class LearnsMany(Method, Protocol):
 
     learns_many: ClassVar[bool]
 
-    def shown_together(self, scan: Series) -> int:
-        """Images of a scan that the network sees at once."""
-
 
 METHODS: dict[str, type[Method]] = {
     "joint": Joint,

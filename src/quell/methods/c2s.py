@@ -28,8 +28,8 @@ import torch
 from torch import Tensor
 
 from ..consistency import keep_means
-from ..images import Images, draw_from, groups_of
-from ..noise import NoiseModel, draw_like
+from ..images import Images, draw_from
+from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
 from ..schedule import like
@@ -41,7 +41,6 @@ from ..unet import UNet
 
 TAUS = ("log-normal", "uniform", "level")  # "level": s_t uniform, without reparameterisation
 WEIGHTS = ("inverse-variance", "power")
-NOISES = ("measured", "white")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Corruption2Self:
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        choices = {"neighbours": NEIGHBOURS, "tau": TAUS, "weight": WEIGHTS, "noise": NOISES}
+        choices = {"neighbours": NEIGHBOURS, "tau": TAUS, "weight": WEIGHTS, "noise": ADDED}
         check_settings(self, choices, may_be_zero=("others", "alpha", "target", "recorruptions"))
         if not self.tau_min <= self.tau_max:
             raise InputError("tau_min must be at most tau_max; correct them", 2)
@@ -101,7 +100,7 @@ class Corruption2Self:
         """The network h, from all volumes of all scans."""
         images = Images.of_all(scans, self.others, self.neighbours)
         shape = self.patch, self.patch
-        roots = [self.like_scan(noise).in_plane_filter(shape) for noise in noises]
+        roots = [noise.to_add(self.noise).in_plane_filter(shape) for noise in noises]
         weights = train(
             self.network(images[0].n_beside, run),
             lambda rng: draw_from(images, self.patches, self.patch, rng),
@@ -147,7 +146,7 @@ class Corruption2Self:
         im = Images.of(scan, self.others, self.neighbours)
         net = self.network(im.n_beside, run)
         load_weights(net, state, "network.").to(run.device)
-        root = self.like_scan(noise).in_plane_filter(scan.data.shape[:2])
+        root = noise.to_add(self.noise).in_plane_filter(scan.data.shape[:2])
 
         def restore(batch: Batch) -> Tensor:
             X, y, s_t = batch.y[:, :1], batch.y, torch.ones(len(batch.y))
@@ -163,14 +162,7 @@ class Corruption2Self:
         restored = map_images(restore, im.data, im.where, im.groups, run, self.images_at_once)
         return keep_means(restored, scan.data, im.where)
 
-    def shown_together(self, scan: Series) -> int:
-        """Images of a scan that the network sees at once: the one to restore and those beside."""
-        return int(groups_of(scan, self.others, self.neighbours).shape[1])
-
     def network(self, n_beside: int, run: Run) -> UNet:
         """The U-Net F, untrained."""
         levels = (2,) if self.attention else ()
         return network("lean", self.channels, 1 + n_beside, 2, 2, run, "network", levels)
-
-    def like_scan(self, noise: NoiseModel) -> NoiseModel:
-        return {"measured": noise, "white": noise.as_white()}[self.noise]

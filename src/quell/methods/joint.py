@@ -26,14 +26,13 @@ import torch
 from torch import Tensor
 
 from .. import noise as noise_model
-from ..noise import NoiseModel, principal_components
+from ..noise import ADDED, NoiseModel, principal_components
 from ..run import Run, State
 from ..series import InputError, Series
 from ..slices import Batch, draw, map_slices
 from ..trainer import Network, Training, load_weights, train
 from ..unet import UNet, UNetSettings, weights_from
 
-NOISES = ("measured", "white")  # what the added noise may be like
 IMAGES_AT_ONCE = 4  # components of a slice per pass: more is slower, the caches overflow
 
 
@@ -79,15 +78,15 @@ class Joint:
             raise InputError("tau_min must be above 0 and at most tau_max; correct them", 2)
         if self.least_signal < 0:
             raise InputError(f"least_signal={self.least_signal} is too small; give 0 or more", 2)
-        if self.noise not in NOISES:
-            raise InputError(f"noise={self.noise} is not known; choose from {', '.join(NOISES)}", 2)
+        if self.noise not in ADDED:
+            raise InputError(f"noise={self.noise} is not known; choose from {', '.join(ADDED)}", 2)
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """Learn rotation and network from one scan, sigma = 1 units."""
         (scan,), (noise,) = scans, noises  # components of another scan mean something else
         rotation = self.rotation(scan)
         space = Components(rotation, self.guides)
-        filter_ = self._noise(noise).in_plane_filter((self.patch, self.patch))
+        filter_ = noise.to_add(self.noise).in_plane_filter((self.patch, self.patch))
         net = self.network(run.rng("network"))
         weights = train(
             net,
@@ -156,9 +155,6 @@ class Joint:
         """n values of tau, uniform, one in each n-th of the range."""
         u = (torch.arange(n) + torch.rand(n, generator=rng)) / n
         return self.tau_min + (self.tau_max - self.tau_min) * u
-
-    def _noise(self, noise: NoiseModel) -> NoiseModel:
-        return {"measured": noise, "white": noise.as_white()}[self.noise]
 
 
 class Components:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..consistency import keep_means
-from ..images import Images, draw_from, groups_of
+from ..images import Images, draw_from
 from ..noise import NoiseModel
 from ..predictor import network
 from ..run import Run, State
@@ -112,10 +112,6 @@ class Noise2Void:
         """h, (B, 1, H, W); untrained it is the volume's mean."""
         mean, sd = (like(table[group, 0], y) for table in (images.mean, images.sd))
         return mean + sd * net(images.standardised(y, group))
-
-    def shown_together(self, scan: Series) -> int:
-        """Images of a scan that the network sees at once: one, and its contrasts."""
-        return int(groups_of(scan, 0, "directions").shape[1])
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
         """One pass of every slice of every volume, nothing hidden."""

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from ..consistency import keep_means
-from ..images import Images, draw_from, groups_of
-from ..noise import NoiseModel, draw_like
+from ..images import Images, draw_from
+from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
 from ..series import Series
@@ -35,8 +35,6 @@ from ..settings import check_settings
 from ..slices import Batch, map_images
 from ..trainer import Network, Training, load_weights, train
 from ..unet import UNet
-
-NOISES = ("measured", "white")
 
 
 @dataclass(frozen=True)
@@ -69,13 +67,13 @@ class Recorrupted2Recorrupted:
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        check_settings(self, {"noise": NOISES})
+        check_settings(self, {"noise": ADDED})
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network h, from all volumes of all scans."""
         images = Images.of_all(scans)
         shape = self.patch, self.patch
-        roots = [self.like_scan(noise).in_plane_filter(shape) for noise in noises]
+        roots = [noise.to_add(self.noise).in_plane_filter(shape) for noise in noises]
         weights = train(
             self.network(images[0].n_beside, run),
             lambda rng: draw_from(images, self.patches, self.patch, rng),
@@ -102,16 +100,12 @@ class Recorrupted2Recorrupted:
         s_t = torch.full((len(X_t),), (1 + self.alpha**2) ** 0.5)
         return images.estimate(net, X_t, batch.y, s_t, batch.group)
 
-    def shown_together(self, scan: Series) -> int:
-        """Images of a scan that the network sees at once: one, and its contrasts."""
-        return int(groups_of(scan, 0, "directions").shape[1])
-
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
         """The mean over recorruptions of every slice of every volume."""
         im = Images.of(scan)
         net = self.network(im.n_beside, run)
         load_weights(net, state, "network.").to(run.device)
-        root = self.like_scan(noise).in_plane_filter(scan.data.shape[:2])
+        root = noise.to_add(self.noise).in_plane_filter(scan.data.shape[:2])
 
         def restore(batch: Batch) -> Tensor:
             fresh = islice(im.fresh_noise(batch, root, run), self.recorruptions)
@@ -124,6 +118,3 @@ class Recorrupted2Recorrupted:
     def network(self, n_beside: int, run: Run) -> UNet:
         """The U-Net F, untrained."""
         return network("lean", self.channels, 1 + n_beside, 2, 2, run, "network")
-
-    def like_scan(self, noise: NoiseModel) -> NoiseModel:
-        return {"measured": noise, "white": noise.as_white()}[self.noise]
