@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from quell import denoise
-from quell.demodulation import demodulate, remodulate
+from quell.demodulation import along, demodulate, remodulate
 from quell.series import InputError, Series, shells, write_nifti
 from quell.simulate import phantom
 
@@ -173,3 +173,21 @@ def test_a_model_of_complex_data_is_refused_for_magnitude(quell, noisy, tmp_path
     ended = quell("denoise", tmp_path / "m.nii.gz", tmp_path / "p.nii.gz", *words)
     assert ended.status == 1
     assert "was learned from complex data" in ended.err
+
+
+def test_the_residual_is_measured_along_the_phase_volume_by_volume(noisy):
+    statistics = denoise(noisy, threads=1, **TINY).statistics
+    assert len(statistics.ratio_per_volume) == noisy.n_volumes  # not one for each part
+    assert statistics.ratio == pytest.approx(1, abs=0.15)
+    assert statistics.n_negative == 0
+    np.testing.assert_allclose(statistics.shell_sizes, [2, 12])
+
+
+def test_what_is_along_the_phase_of_the_result_has_the_noise_of_a_part():
+    rng = np.random.default_rng(0)
+    n = rng.standard_normal((2, 20, 20, 3, 2))
+    result = 50 * np.exp(1j * rng.uniform(-3, 3, (20, 20, 3, 2)))
+    seen, size = along(result, result + n[0] + 1j * n[1])
+    np.testing.assert_allclose(size, 50, rtol=1e-6)
+    assert (seen - size).std() == pytest.approx(1, abs=0.05)
+    assert abs((seen - size).mean()) < 0.05

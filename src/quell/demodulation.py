@@ -57,6 +57,17 @@ def _window(kspace: np.ndarray) -> np.ndarray:
     return window[..., None]
 
 
+def along(result: np.ndarray, noisy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scan and result as real volumes, along the phase of the result, to be looked at and measured.
+
+    result, noisy  (X, Y, Z, V)  complex
+
+    Returns the noisy scan's part in that direction, its noise as before, and the result's size.
+    """
+    turn = np.exp(-1j * np.angle(result)).astype(np.complex64)
+    return (noisy * turn).real, np.abs(result)
+
+
 def remodulate(parts: np.ndarray, phase: np.ndarray) -> np.ndarray:
     """Complex volumes (X, Y, Z, V) from real and imaginary parts (X, Y, Z, 2 V) and their phase."""
     V = phase.shape[3]

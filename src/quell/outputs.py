@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from .contrasts import load_contrasts
+from .demodulation import along
 from .kspace import join, load_kspace, reconstruct
 from .methods import CanSample
 from .models import Fit, options_of, read_model, refuse_model_of_one_scan, write_model
@@ -435,11 +436,10 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
 
 
 def pictured(result: Result) -> tuple[np.ndarray, np.ndarray]:
-    """Scan and result as real images: complex ones along the phase of the result."""
-    if not np.iscomplexobj(result.denoised):
-        return result.noisy, result.denoised
-    phase = np.exp(-1j * np.angle(result.denoised)).astype(np.complex64)
-    return (result.noisy * phase).real, np.abs(result.denoised)
+    """Scan and result as real images."""
+    if np.iscomplexobj(result.denoised):
+        return along(result.denoised, result.noisy)
+    return result.noisy, result.denoised
 
 
 def _passed(result: Result) -> str:

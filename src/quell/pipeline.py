@@ -20,7 +20,7 @@ import torch
 
 from .calibration import calibrate
 from .checks import Finding, check, refuse
-from .demodulation import demodulate, remodulate
+from .demodulation import along, demodulate, remodulate
 from .evaluate import ResidualStatistics, residual_statistics
 from .methods import DEFAULT, Method, make
 from .noise import NoiseModel, learn, refuse_law, remarks
@@ -160,18 +160,22 @@ def denoise(
     passed = run.kept.get("passed through", np.zeros(0, dtype=int))
     denoised[..., passed] = even.data[..., passed]  # there and back is not quite where it was
     _restore_untouched(denoised, even, options.apply_mask)
+    before, after = even.data, denoised
+    if phase is not None:  # real and imaginary parts mean little by themselves
+        before, after = along(*(remodulate(parts, phase) for parts in (denoised, even.data)))
     with run.timed("measure"):
         statistics = residual_statistics(
-            even.data, denoised, noise.sigma, _mask(scan), scan.bvals, noise.covariance
+            before, after, noise.sigma, _mask(scan), given.bvals, noise.covariance
         )
-    del even
+    del even, before, after
     if noise.levels is not None:
         denoised = denoised * levels
-        before, after = statistics.signal_before * levels, statistics.signal_after * levels
-        statistics = replace(statistics, signal_before=before, signal_after=after)
+        own = noise.levels[: given.n_volumes]  # complex: imaginary parts have the same as real ones
+        signal = statistics.signal_before * own, statistics.signal_after * own
+        statistics = replace(statistics, signal_before=signal[0], signal_after=signal[1])
     if phase is not None:
         denoised = remodulate(denoised, phase)
-        _join_parts(run.kept, phase.shape[3])
+        _join_parts(run.kept, given.n_volumes)
     return Result(
         denoised=denoised,
         noisy=given.data,

@@ -151,8 +151,7 @@ def _averages(facts: ReportFacts) -> list[dict[str, str]]:
     view = figures.view_of(facts.mask, facts.affine)
     group = shells(facts.bvals, facts.noisy.shape[3])[-1]
     rms, mean = _residual_maps(facts, group)
-    n_volumes = facts.noisy.shape[3]
-    worst = int(np.argmax(facts.statistics.ratio_per_volume)) % n_volumes  # or its imaginary part
+    worst = int(np.argmax(facts.statistics.ratio_per_volume))
     odd = _over_sigma(facts.noisy[..., worst] - facts.denoised[..., worst], facts.noise_of(worst))
     sigma, of = facts.noise_of(0), "" if facts.sigma.ndim == 3 else " of volume 0"
     window = figures.window_of(sigma, facts.mask)
@@ -185,9 +184,8 @@ def _residual_maps(facts: ReportFacts, group: np.ndarray) -> tuple[np.ndarray, n
         if v in members:
             total += z
     rms = np.sqrt(squares / n_volumes)
-    return np.where(facts.noise_of(0) > 0, rms, 1.0), total / np.sqrt(
-        len(group)
-    )  # 1 is drawn black
+    rms = np.where(facts.noise_of(0) > 0, rms, 1.0)  # 1 is drawn black
+    return rms, total / np.sqrt(len(group))
 
 
 def _charts(facts: ReportFacts) -> dict[str, dict[str, str]]:
