@@ -23,12 +23,35 @@ TINY: dict[str, dict[str, int]] = {
     "c2s": {"steps": 40, "channels": 8, "patch": 16},
     "r2r": {"steps": 40, "channels": 8, "patch": 16},
     "noise2void": {"steps": 60, "channels": 8, "patch": 16},
+    "noisier2noise": {"steps": 40, "channels": 8, "patch": 16, "recorruptions": 2},
+    "noise2score": {"steps": 40, "channels": 8, "patch": 16},
+    "sure": {"steps": 40, "channels": 8, "patch": 16},
+    "unsure": {"steps": 60, "channels": 8, "patch": 16},
+    "implicit_prior": {"steps": 40, "channels": 8, "patch": 16, "most_steps": 3},
+    "noise2score_ip": {"steps": 40, "channels": 8, "patch": 16, "most_steps": 3},
+    "sure_ip": {"steps": 40, "channels": 8, "patch": 16, "most_steps": 3},
+    "noise2self": {"steps": 100, "channels": 8, "patch": 16, "stride": 2},
+    "neighbor2neighbor": {"steps": 40, "channels": 8, "patch": 24},
+    "deep_image_prior": {"steps": 30, "channels": 8},
+    "nlm": {"search": 1},
+    "ascm": {"search": 1},
 }
 # How far the mean of a volume may move, as a share of it; 0.01 where nothing is said.
-MEAN_KEPT = {"patch2self": 1e-4, "noise2noise": 0.02}  # the latter after so few steps
+MEAN_KEPT = {
+    "patch2self": 1e-4,
+    "noise2noise": 0.02,  # this and those below after so few steps
+    "neighbor2neighbor": 0.02,
+    "deep_image_prior": 0.03,
+}
 # How much may be taken away, in sigma; 1.5 where nothing is said. At this signal over noise the
 # pixels of the phantom can't be told from their neighbours, whatever the network.
-TAKEN = {"noise2void": 3.0}
+TAKEN = {
+    "noise2void": 3.0,
+    "unsure": 3.0,
+    "noise2self": 3.0,
+    "neighbor2neighbor": 3.0,
+    "deep_image_prior": 3.0,
+}
 
 every_method = pytest.mark.parametrize("method", METHODS)
 

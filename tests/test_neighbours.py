@@ -1,10 +1,12 @@
 """Neighbours: volumes of the same b-value, nearest direction first, or as they lie in the file."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
 
-from quell.series import InputError, Series, prior_volumes, shells
+from quell.series import InputError, Series, prior_volumes, shells, show_the_same
 
 
 def series(bvals: list[float] | None, bvecs: np.ndarray | None = None, n: int = 0) -> Series:
@@ -169,6 +171,30 @@ def test_in_file_order_b0_is_left_out_and_nothing_else_is_asked():
     bvals = [0, 1000, 0, 2000, 700, 0]
     groups = prior_volumes(series(bvals, directions(6)), 2, "acquisition")
     assert groups.tolist() == [[1, 4, 3], [3, 1, 4], [4, 3, 1]]
+
+
+# ---- repeats -------------------------------------------------------------------------------------
+
+
+def test_repeats_have_the_same_b_value_and_direction_to_within_a_degree():
+    bvals = [0, 1000, 1000, 1000, 0, 2000, 1000, 1000]
+    bvecs = in_a_plane(0, 10, 10.5, 13, 40, 10, 190, 80) * (np.array(bvals) > 0)[:, None]
+    groups = by_volume(prior_volumes(series(bvals, bvecs), 3, "repeats"))
+    # an axis has no sign: 190 is 10; the nearest in the file come first, a pair shows its own twice
+    assert groups == {0: [4, 4], 1: [2, 6], 2: [1, 6], 4: [0, 0], 6: [2, 1]}
+
+
+def test_repetitions_all_show_the_same_and_contrasts_never_do():
+    scan = series(None, n=3)
+    repetitions = replace(scan, fourth_axis="repetitions")
+    assert by_volume(prior_volumes(repetitions, 5, "repeats")) == {0: [1, 2], 1: [0, 2], 2: [1, 0]}
+    assert not show_the_same(replace(series([0, 0, 0]), fourth_axis="echoes")).any()
+    assert not show_the_same(scan).any()  # no b-values: who knows
+
+
+def test_a_scan_without_repeats_is_refused():
+    with pytest.raises(InputError, match="no volume was acquired twice"):
+        prior_volumes(series([0, 1000, 1000], in_a_plane(0, 10, 90)), 2, "repeats")
 
 
 # ---- refusals ------------------------------------------------------------------------------------

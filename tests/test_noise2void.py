@@ -90,7 +90,7 @@ def test_patches_smaller_than_the_window_do(shape):
 
 def test_the_value_of_a_hidden_pixel_reaches_no_pixel_of_the_answer():
     method = Noise2Void(**TINY)
-    net, y = method.network(0, Run()), torch.randn((2, 1, 32, 32), generator=generator())
+    net, y = method.untrained(0, Run()), torch.randn((2, 1, 32, 32), generator=generator())
     for parameter in net.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator(1))
     y.requires_grad_()
@@ -100,6 +100,29 @@ def test_the_value_of_a_hidden_pixel_reaches_no_pixel_of_the_answer():
     ).square().sum().backward()
     assert (y.grad[:, 0][hidden] == 0).all()
     assert (y.grad[:, 0][~hidden] != 0).float().mean() > 0.99
+
+
+@pytest.mark.parametrize(("hides", "of_all"), [("median", np.median), ("mean", np.mean)])
+def test_a_pixel_is_hidden_by_what_is_asked_of_those_near_it(hides, of_all):
+    y = torch.randn((2, 1, 12, 10), generator=generator())
+    shown, hidden = Noise2Void(radius=2, hides=hides).hide(y, generator(2))
+    for n, i, j in hidden.nonzero().tolist():
+        window = (n, slice(max(i - 2, 0), i + 3), slice(max(j - 2, 0), j + 3))
+        near = y[:, 0][window][~hidden[window]]
+        assert shown[n, 0, i, j] == pytest.approx(of_all(near.numpy()), abs=1e-6)
+
+
+@pytest.mark.parametrize(("mask_x", "mask_y"), [(2, 0), (0, 1), (1, 2)])
+def test_the_mask_around_a_pixel_is_hidden_with_it_but_does_not_count(mask_x, mask_y):
+    method = Noise2Void(spacing=8, mask_x=mask_x, mask_y=mask_y)
+    y = torch.randn((5, 1, 30, 28), generator=generator())
+    shown, counts = method.hide(y, generator(2))
+    changed = torch.zeros_like(counts)
+    for n, i, j in counts.nonzero().tolist():
+        changed[n, max(i - mask_x, 0) : i + mask_x + 1, max(j - mask_y, 0) : j + mask_y + 1] = True
+    assert torch.equal((shown != y)[:, 0], changed)
+    assert torch.isin(shown[:, 0][changed], y[:, 0][~changed]).all()  # never behind a hidden one
+    assert counts.sum() <= 5 * 4 * 4
 
 
 def test_what_is_beside_an_image_is_not_hidden():
@@ -149,6 +172,19 @@ def test_the_loss_is_the_error_and_the_noise_if_that_is_white(x, y):
         assert loss == pytest.approx(error + 1, abs=0.05)
     else:
         assert loss < error + 0.5
+
+
+@pytest.mark.parametrize(("x", "y"), [(0.5, 0.0), (0.0, -0.4), (0.4, 0.5)])
+def test_a_mask_as_wide_as_the_noise_correlates_makes_the_loss_error_and_noise_again(x, y):
+    """cov(h, N) = 0 once no pixel that h sees has noise like the hidden one's."""
+    masks = {"mask_x": 2 * (x != 0), "mask_y": 2 * (y != 0)}  # this noise correlates up to lag 2
+    method, n = Noise2Void(spacing=8, **masks), 100
+    X0, N = 1.5 * field(n, 1, x=0.6, y=0.6), field(n, 2, x=x, y=y)
+    shown, counts = method.hide(X0 + N, generator(5))
+    with torch.no_grad():
+        error = float(((Filter(MEAN_OF_9)(shown) - X0)[:, 0][counts] ** 2).mean())
+        loss = float(method.loss(Filter(MEAN_OF_9), batch_of(X0 + N), images(), generator(5)))
+    assert loss == pytest.approx(error + 1, abs=0.12)  # 6400 pixels: a standard error of 0.04
 
 
 def best_predictor(signal: np.ndarray, noise: np.ndarray, aim: np.ndarray) -> np.ndarray:
@@ -224,9 +260,35 @@ def test_a_short_training_takes_noise_off_unless_it_is_correlated(scan, clean):
     assert gains[1] < gains[0] - 3
 
 
+def test_a_mask_takes_the_correlated_noise_off_that_a_blind_spot_keeps(clean):
+    data = corrupt(clean.data, 1.0, np.random.default_rng(0), correlation=(0.6, 0, 0))
+    scan, gains = replace(clean, data=data), []
+    for mask_x in (0, 2):
+        method = Noise2Void(
+            steps=50, spacing=5, channels=16, patches=4, patch=32, mask_x=mask_x, hides="median"
+        )
+        out = denoised(method, scan, method.fit([scan], [correlated()], Run()))
+        error, before = ((x - clean.data)[clean.mask][:, 1:] for x in (out, data))  # not b0
+        gains.append(10 * np.log10((before**2).mean() / (error**2).mean()))
+    assert gains[1] > gains[0] + 1
+
+
+def test_the_network_of_n2v2_takes_noise_off(scan, clean):
+    method = replace(make("noise2void", "n2v2"), steps=40, channels=16, patches=4, patch=32)
+    out = denoised(method, scan, method.fit([scan], [correlated()], Run()))
+    error, before = ((x - clean.data)[clean.mask][:, 1:] for x in (out, scan.data))  # not b0
+    assert 10 * np.log10((before**2).mean() / (error**2).mean()) > 4
+
+
+def test_white_noise_is_assumed_along_every_axis_without_a_mask():
+    assert make("noise2void").assumes_white
+    assert make("noise2void", mask_y=1, spacing=5).assumes_white
+    assert not make("noise2void", "struct").assumes_white
+
+
 def test_untrained_it_says_the_mean_of_the_volume(scan):
     method = Noise2Void(**TINY)
-    state = {f"network.{k}": v for k, v in method.network(0, Run()).state_dict().items()}
+    state = {f"network.{k}": v for k, v in method.untrained(0, Run()).state_dict().items()}
     mean = scan.data[scan.mask].mean(axis=0, dtype=float)
     np.testing.assert_allclose(denoised(method, scan, state), np.ones((32, 36, 2, 1)) * mean, 1e-5)
 
@@ -262,6 +324,11 @@ def test_the_paper_preset_hides_as_few_pixels_as_published():
         ({"spacing": 1}, "hides every pixel"),
         ({"radius": 0}, "more than 0"),
         ({"channels": 12}, "multiple of 8"),
+        ({"hides": "mode"}, "choose from random, median, mean"),
+        ({"network": "published"}, "choose from lean, n2v2"),
+        ({"mask_x": -1}, "0 or more"),
+        ({"mask_x": 4}, "more than half"),
+        ({"mask_x": 5, "spacing": 9}, "does not reach out of the mask"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_in_words(settings, words):

@@ -1,15 +1,17 @@
 """Patch2Self: its regressions are exact, and no volume has a say in its own estimate."""
 
 from dataclasses import replace
+from itertools import product
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from quell.methods import make
 from quell.methods.patch2self import Patch2Self, leave_one_out_weights, mean_and_scatter
 from quell.noise import NoiseModel
 from quell.run import Run
-from quell.series import Series
+from quell.series import InputError, Series
 from quell.simulate import corrupt, phantom
 
 NO_NOISE = NoiseModel(np.ones((1, 1, 1)), np.ones((1, 1, 1)), "gaussian", 1.0, "", 1, np.ones(1))
@@ -39,7 +41,7 @@ def columns(n: int = 5000, n_volumes: int = 12, seed: int = 0) -> np.ndarray:
 
 def test_the_weights_are_those_of_separate_regressions():
     Y = columns()
-    W, c = leave_one_out_weights(*mean_and_scatter(Y[:, None, None], np.arange(12)), ridge=0)
+    W, c = leave_one_out_weights(*mean_and_scatter(Y[:, None, None]), ridge=0)
     for j in range(12):
         others = np.delete(Y, j, axis=1)
         design = np.column_stack([others - others.mean(axis=0), np.ones(len(Y))])
@@ -51,22 +53,76 @@ def test_the_weights_are_those_of_separate_regressions():
 def test_the_ridge_changes_nothing_that_shows():
     Y = columns()[:, None, None]
     (with_it, _), (without, _) = (
-        leave_one_out_weights(*mean_and_scatter(Y, np.arange(12)), ridge) for ridge in (1e-10, 0)
+        leave_one_out_weights(*mean_and_scatter(Y), ridge) for ridge in (1e-10, 0)
     )
     np.testing.assert_allclose(with_it, without, rtol=0, atol=1e-8)
 
 
 def test_mean_and_scatter_are_those_of_the_covariance():
-    Y = columns().reshape(50, 10, 10, 12)
-    group = np.array([1, 4, 7])
-    mean, C = mean_and_scatter(Y, group)
-    flat = Y.reshape(-1, 12)[:, group]
+    flat = columns()
+    mean, C = mean_and_scatter(flat.reshape(50, 10, 10, 12))
     np.testing.assert_allclose(mean, flat.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(C, np.cov(flat, rowvar=False) * (len(flat) - 1), rtol=1e-9)
 
 
-def test_a_volume_never_sees_itself(noisy):
-    method, run = Patch2Self(), Run()
+def patches(data: np.ndarray) -> np.ndarray:
+    """(X, Y, Z, V, 27) the patch around every voxel, plainly."""
+    X, Y, Z, _ = data.shape
+    around = np.pad(data.astype(np.float64), ((1, 1), (1, 1), (1, 1), (0, 0)), mode="edge")
+    lags = list(product(range(3), repeat=3))
+    return np.stack([around[x : x + X, y : y + Y, z : z + Z] for x, y, z in lags], axis=-1)
+
+
+def test_patches_are_regressed_as_by_least_squares(monkeypatch):
+    monkeypatch.setattr("quell.methods.patch2self.VOXELS_AT_ONCE", 27 * 5 * 6 * 4)  # many blocks
+    rng = np.random.default_rng(3)
+    data = rng.standard_normal((9, 10, 6, 2)) @ rng.standard_normal((2, 5))
+    data = (data + rng.standard_normal(data.shape) + 50).astype(np.float32)
+    out = denoised(series(data), Patch2Self(radius=1, ridge=0))
+    around = patches(data)
+    for j in range(5):
+        design = np.delete(around, j, axis=3).reshape(-1, 4 * 27)
+        design = np.column_stack([design - design.mean(axis=0), np.ones(len(design))])
+        weights = np.linalg.lstsq(design, data[..., j].ravel().astype(float), rcond=None)[0]
+        predicted = (design @ weights).reshape(data.shape[:3])
+        # float32 results of about 50
+        np.testing.assert_allclose(out[..., j], predicted, rtol=1e-6)
+
+
+def test_a_volume_alone_passes_with_patches_too(noisy):
+    bvals = np.where(np.arange(noisy.n_volumes) == 3, 0.0, 1000.0)
+    out = denoised(replace(noisy, bvals=bvals), Patch2Self(radius=1))
+    np.testing.assert_array_equal(out[..., 3], noisy.data[..., 3])
+
+
+def test_patches_see_more_than_voxels(noisy):
+    clean, where = phantom("small").clean.data, noisy.mask
+    weighted = ~noisy.is_b0
+    error = [
+        ((denoised(noisy, Patch2Self(radius=r)) - clean)[where][:, weighted] ** 2).mean()
+        for r in (0, 1)
+    ]
+    assert error[1] < 0.8 * error[0]
+
+
+def test_more_regressors_than_the_voxels_bear_are_refused_in_words():
+    data = np.random.default_rng(0).standard_normal((6, 6, 6, 6))
+    data[:2] = 0
+    with pytest.raises(InputError, match=r"144 voxels that are not 0 are too few .* 135 values"):
+        denoised(series(data), Patch2Self(radius=1))
+    denoised(series(data))
+
+
+@pytest.mark.parametrize(("settings", "words"), [({"radius": 2}, "0, 1"), ({"ridge": -1}, "small")])
+def test_settings_that_do_not_fit_are_refused_in_words(settings, words):
+    with pytest.raises(InputError, match=words) as refusal:
+        make("patch2self", **settings)
+    assert refusal.value.status == 2
+
+
+@pytest.mark.parametrize("radius", [0, 1])
+def test_a_volume_never_sees_itself(noisy, radius):
+    method, run = Patch2Self(radius=radius), Run()
     state = method.fit([noisy], [NO_NOISE], run)
     spoilt = noisy.data.copy()
     spoilt[..., 5] += 1e6

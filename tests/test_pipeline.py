@@ -9,9 +9,18 @@ import pytest
 
 import quell
 from quell.noise import learn
-from quell.pipeline import as_json, fingerprint, methods_paragraph, settings_of, sidecar
+from quell.pipeline import (
+    Options,
+    as_json,
+    fingerprint,
+    known,
+    methods_paragraph,
+    settings_of,
+    sidecar,
+)
 from quell.run import Run
 from quell.series import mask_of
+from quell.simulate import corrupt, phantom
 
 QUICK = {"method": "patch2self", "threads": 1}
 NETWORK = {"threads": 1, "steps": 3, "channels": 8, "patch": 16}
@@ -198,3 +207,15 @@ def test_a_full_blend_is_the_scan_in_magnitude_data_too(series):
     np.testing.assert_allclose(blended.denoised, series.data, rtol=1e-4, atol=0.01)
     with pytest.raises(quell.InputError, match="leave one of them out"):
         quell.denoise(series, **NETWORK, blend=0.5, remove_floor=True)
+
+
+@pytest.mark.parametrize("noise", ["measured", "white"])
+def test_a_method_that_takes_noise_for_white_is_warned_of_where_it_correlates(noise):
+    clean = phantom("small").clean
+    rng, said = np.random.default_rng(0), []
+    for correlation in (None, (0.3, 0.4, 0.0)):
+        scan = replace(clean, data=corrupt(clean.data, 40.0, rng, correlation=correlation))
+        options = Options(method="c2s", settings={"noise": noise}, noise_law="gaussian")
+        *_, findings = known(scan, options, Run())
+        said.append("white-noise-assumed" in {finding.code for finding in findings})
+    assert said == [False, noise == "white"]

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from quell.unet import PUBLISHED, Attention, Sr3Block, UNet, UNetSettings
+from quell.unet import (
+    PUBLISHED,
+    Attention,
+    MaxBlurPool,
+    Pool,
+    Sr3Block,
+    UNet,
+    UNetSettings,
+)
 
 SIZES_2D = [(1, 1), (3, 5), (7, 16), (33, 20), (64, 64)]
 SIZES_3D = [(1, 3, 2), (5, 6, 7), (8, 8, 8), (4, 12, 9)]
@@ -89,6 +97,53 @@ def test_every_row_of_every_weight_learns_once_the_last_convolution_has():
     net(image(1, 2, 8, 8), torch.ones(1, 2)).square().sum().backward()
     moved = {name: p.grad.flatten(1).any(1) for name, p in net.named_parameters() if p.ndim > 1}
     assert [name for name, rows in moved.items() if not rows.all()] == []
+
+
+# ---- blurred before it is halved -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_max_blur_pooling_is_the_largest_of_neighbours_blurred_and_every_other(dimensions):
+    x = image(1, 3, *[8] * dimensions)
+    largest = x
+    for axis in range(2, 2 + dimensions):
+        last = largest.narrow(axis, 7, 1)
+        largest = torch.maximum(largest, torch.cat([largest.narrow(axis, 1, 7), last], axis))
+    for axis in range(2, 2 + dimensions):
+        before = torch.cat([largest.narrow(axis, 0, 1), largest.narrow(axis, 0, 7)], axis)
+        after = torch.cat([largest.narrow(axis, 1, 7), largest.narrow(axis, 7, 1)], axis)
+        largest = (before / 4 + largest / 2 + after / 4).index_select(axis, torch.arange(0, 8, 2))
+    torch.testing.assert_close(MaxBlurPool(dimensions)(x, None), largest)
+
+
+@pytest.mark.parametrize("size", SIZES_2D[1:] + SIZES_3D)
+def test_without_a_skip_at_full_resolution_any_size_does(size):
+    settings = UNetSettings(8, (1, 2, 2), 8, len(size), pooling="max-blur", skips_from=1)
+    net, x = UNet(2, 1, 0, settings), image(2, 2, *size)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(0, 0.1, generator=generator)
+        out = net(x)
+    assert out.shape == (2, 1, *size)
+    assert out.isfinite().all()
+    assert out.std() > 0
+
+
+@torch.no_grad()
+def test_without_a_skip_at_full_resolution_the_answer_is_made_of_half_of_it():
+    """Two inputs that pool to the same differ in the answer only where a skip hands them on."""
+    differs = []
+    for skips_from in (0, 1):
+        net = UNet(1, 1, 0, UNetSettings(8, (1, 2), 8, skips_from=skips_from))
+        generator = torch.Generator().manual_seed(0)
+        for parameter in net.parameters():
+            parameter.normal_(0, 0.1, generator=generator)
+        (pool,) = (layer for layer in net.encoder if isinstance(layer, Pool))
+        pool.register_forward_hook(lambda _, given, out: torch.zeros_like(out))
+        differs.append((net(image(1, 1, 8, 8)) - net(image(1, 1, 8, 8, seed=2))).abs().max())
+    assert differs[0] > 0.01
+    assert differs[1] == 0
 
 
 # ---- as published --------------------------------------------------------------------------------

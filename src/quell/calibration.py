@@ -22,10 +22,9 @@ import numpy as np
 
 from .background import robust_sd
 from .noise import NoiseModel
-from .series import Series, shells
+from .series import Series, shells, show_the_same
 
 PROBE = 0.1  # ε, units of sigma
-SAME = 0.9999  # |cos| between two directions that are one
 
 
 def calibrate(
@@ -74,23 +73,16 @@ def repeats(X: Series) -> list[tuple[int, int]]:
 
     Contrasts and echoes show the same in no two volumes.
     """
-    shell, found = shells(X), []
-    if X.fourth_axis in ("contrasts", "echoes"):
-        return []
-    if X.fourth_axis == "repetitions":
-        for one in np.unique(shell):
-            found += list(pairwise(np.flatnonzero(shell == one).tolist()))
-        return found
-    if X.bvals is None:
-        return []
+    shell, same, found = shells(X), show_the_same(X), []
     for one in np.unique(shell):
         left = np.flatnonzero(shell == one).tolist()
+        if X.fourth_axis == "repetitions":
+            found += list(pairwise(left))
+            continue
         while left:
             v = left.pop(0)
-            for w in left:
-                is_b0 = bool(X.is_b0[v])
-                if is_b0 or (X.bvecs is not None and abs(float(X.bvecs[v] @ X.bvecs[w])) > SAME):
-                    found.append((v, w))
-                    left.remove(w)
-                    break
+            partner = next((w for w in left if same[v, w]), None)
+            if partner is not None:
+                found.append((v, partner))
+                left.remove(partner)
     return found

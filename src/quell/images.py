@@ -8,19 +8,21 @@ Here    Where the noise level is known, a network starts as the best pixelwise l
 Differs nothing
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from .consistency import keep_means
 from .noise import draw_like
-from .run import Run
+from .run import Run, State
 from .schedule import like
 from .series import InputError, Series, prior_volumes
-from .slices import Batch, draw
-from .trainer import Network
+from .slices import Batch, draw, map_images
+from .trainer import Network, Training, train
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,12 @@ class Images:
                 "give all the same contrasts, and --set others=0"
             )
         return images
+
+    @property
+    def ranges(self) -> Tensor:
+        """(V,) largest less smallest value of every volume in the mask."""
+        inside = (self.data[..., v][self.where] for v in self.groups[:, 0])
+        return torch.tensor([float(values.max() - values.min()) for values in inside])
 
     @property
     def n_beside(self) -> int:
@@ -146,6 +154,52 @@ def shown_together(scan: Series, method: object) -> int:
     """Images of a scan that a method's network sees at once: the one to restore, those beside."""
     others = getattr(method, "others", 0)
     return int(groups_of(scan, others, getattr(method, "neighbours", "directions")).shape[1])
+
+
+class SeesPatches(Protocol):
+    """A method's settings that say how it trains on images and is used on them."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def patches(self) -> int: ...
+    @property
+    def patch(self) -> int: ...
+    @property
+    def images_at_once(self) -> int: ...
+
+
+def learn(
+    net: nn.Module,
+    images: list[Images],
+    loss: Callable[[Network, Batch, torch.Generator], Tensor],
+    method: SeesPatches,
+    run: Run,
+    training: Training | None = None,
+) -> State:
+    """What one network learned from patches of all scans, its weights by "network.NAME".
+
+    loss      scalar of network, batch and generator
+    training  how; None: the steps of the method, in quell's own way
+    """
+    weights = train(
+        net,
+        lambda rng: draw_from(images, method.patches, method.patch, rng),
+        loss,
+        training or Training(method.steps, parts=run.parts),
+        run,
+    )
+    return {f"network.{name}": value for name, value in weights.items()}
+
+
+def restored(
+    restore: Callable[[Batch], Tensor], images: Images, method: SeesPatches, run: Run
+) -> np.ndarray:
+    """Every slice of every volume through `restore`, with the means that they had; (X, Y, Z, V)."""
+    result = map_images(
+        restore, images.data, images.where, images.groups, run, method.images_at_once
+    )
+    return keep_means(result, images.data[..., : len(images.groups)], images.where)
 
 
 def draw_from(images: list[Images], n: int, size: int, rng: torch.Generator) -> Batch:

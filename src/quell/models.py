@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from .images import shown_together
-from .methods import DEFAULT, METHODS, Method, make
+from .methods import DEFAULT, Method, find, make
 from .noise import NoiseModel
 from .pipeline import (
     Options,
@@ -173,12 +173,13 @@ def read_model(path: Path) -> Bundle:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         settings, shape = (json.loads(metadata[name]) for name in ("settings", "shape"))
-        if not isinstance(settings, dict) or metadata["method"] not in METHODS:
+        kind = find(metadata["method"])  # its InputError is a ValueError, too
+        if not isinstance(settings, dict):
             raise ValueError
         if len(shape) != 4 or not all(isinstance(n, int) and 0 < n < 2**15 for n in shape):
             raise ValueError
         training = tuple(map(TrainingScan.read, json.loads(metadata.get("training", "[]"))))
-        if training and not getattr(METHODS[metadata["method"]], "learns_many", False):
+        if training and not getattr(kind, "learns_many", False):
             raise ValueError
         return Bundle(
             path=path,
@@ -209,7 +210,7 @@ def options_of(bundle: Bundle, options: Options) -> Options:
         raise InputError(
             f"{bundle.path} is a model of {bundle.method}; leave out --method {options.method}", 2
         )
-    may_change = getattr(METHODS[bundle.method], "after_learning", ())
+    may_change = getattr(find(bundle.method), "after_learning", ())
     for name in sorted(set(options.settings) - set(may_change)):
         if name in bundle.settings and options.settings[name] != bundle.settings[name]:
             known = ", ".join(may_change) or "nothing"

@@ -37,6 +37,7 @@ LAGS = (6, 6, 2)  # voxels; correlation is measured up to here
 SMOOTHING_MM = 5.0  # standard deviation of the window of the noise map; coil maps vary slower
 BULK_EDGE = 1.15  # an eigenvalue this far above the mean of those below it is signal
 COMPONENTS_FOR_COVARIANCE = 12  # each holds thousands of voxels; a bound on the time, not tuned
+CORRELATED = 0.1  # of neighbours; above it, noise is not white
 AIR_MAYBE_TOO_QUIET, AIR_TOO_QUIET = 1.35, 2.5  # head over air: a note; a warning
 REFINEMENTS = 3  # of the noise map: the stabiliser needs a map, the map a stabiliser
 TAPER_FROM = 0.5  # of the largest lag; beyond, measured correlations fade to zero
@@ -131,6 +132,13 @@ def draw_like(x: torch.Tensor, root: torch.Tensor, rng: torch.Generator) -> torc
     return z if x.ndim == 4 else z.movedim(2, -1)
 
 
+def covary(x: torch.Tensor, root: torch.Tensor) -> torch.Tensor:
+    """Σ x, with Σ the covariance of noise drawn with `root`; x (..., H, W), nothing around it."""
+    grid = (root.shape[0], 2 * (root.shape[1] - 1))
+    spectrum = torch.fft.rfft2(x, s=grid) * root.to(x.device) ** 2
+    return torch.fft.irfft2(spectrum, s=grid)[..., : x.shape[-2], : x.shape[-1]]
+
+
 def shuffled(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """The pixels of every image in one random order, the same for all: white, same values."""
     order = torch.randperm(x[0, 0].numel(), generator=rng).to(x.device)
@@ -191,10 +199,12 @@ def learn(
         return _with_given_map(series, mask, law, n_coils, sigma)
     sigma = np.ones(series.data.shape[:3], dtype=np.float32)
     scale = Scale.of(sigma, "gaussian", 1.0)
-    for _ in range(1 + REFINEMENTS):
-        images = _noise_images(series, mask, scale)
-        sigma = sigma * _local_rms(images.power(mask), mask, series.voxel_mm)
+    for _ in range(REFINEMENTS):
+        sigma = sigma * _noise_left(_noise_images(series, mask, scale), mask, series)
         scale = Scale.of(sigma, law, n_coils)
+    images = _noise_images(series, mask, scale)
+    sigma = sigma * _noise_left(images, mask, series)
+    scale = Scale.of(sigma, law, n_coils)
     sigma = _continue_outside(series, mask, scale, images)
     covariance = _autocorrelation(images.values, mask)
     source = images.source + found
@@ -370,7 +380,9 @@ def _noise_images(series: Series, mask: np.ndarray, scale: Scale) -> NoiseImages
         for column, (i, j) in enumerate(pairs):
             projector[[i, j], column] = np.sqrt(0.5), -np.sqrt(0.5)
     projector = projector.astype(np.float32)
-    noise = ((Y - mean) @ projector).T
+    Y -= mean  # Y is ours
+    noise = (Y @ projector).T
+    del Y
     spectrum = values / float(np.mean(noise**2, dtype=np.float64))
     return NoiseImages(noise, mean, projector, spectrum, source)
 
@@ -399,8 +411,11 @@ def _pairs(series: Series) -> tuple[list[tuple[int, int]], str]:
 
 def voxels_in_mask(data: np.ndarray, mask: np.ndarray, scale: Scale) -> np.ndarray:
     """(voxels, V) of the mask in the scale's units."""
-    inside = replace(scale, sigma=scale.sigma[mask][:, None, None])
-    return inside.apply(data[mask][:, None, None, :])[:, 0, 0, :]
+    Y, sigma = data[mask], scale.sigma[mask]
+    for rows in _chunks(len(Y)):  # a part at a time: no second copy
+        inside = replace(scale, sigma=sigma[rows][:, None, None])
+        Y[rows] = inside.apply(Y[rows][:, None, None, :])[:, 0, 0, :]
+    return Y
 
 
 def principal_components(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -482,6 +497,11 @@ def _continue_outside(
     return np.where(mask, scale.sigma, outside)
 
 
+def _noise_left(images: NoiseImages, mask: np.ndarray, series: Series) -> np.ndarray:
+    """(X, Y, Z) noise in images of it, smooth: 1 where their scale is right."""
+    return _local_rms(images.power(mask), mask, series.voxel_mm)
+
+
 def _fill(volume: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Unknown voxels take the value of the nearest known one."""
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
@@ -516,8 +536,11 @@ def _at_lags() -> tuple[np.ndarray, ...]:
 # ---- in words --------------------------------------------------------------------------------
 
 
-def remarks(noise: NoiseModel) -> list[Finding]:
-    """What the noise model says about the scan."""
+def remarks(noise: NoiseModel, takes_white: str = "") -> list[Finding]:
+    """What the noise model says about the scan.
+
+    takes_white  name of the method in use, where that takes noise to be white
+    """
     found = []
     if "counts as noise" in noise.source:
         found.append(
@@ -562,14 +585,22 @@ def remarks(noise: NoiseModel) -> list[Finding]:
                 "denoise the scan as it left the scanner",
             )
         )
-    if max(abs(c) for c in noise.lag_one()) > 0.1:
+    if max(abs(c) for c in noise.lag_one()) > CORRELATED:
         x, y, z = noise.lag_one()
+        seen = f"the noise of neighbouring voxels correlates by {x:.2f} / {y:.2f} / {z:.2f} (x/y/z)"
         found.append(
             Finding(
+                "white-noise-assumed",
+                "warning",
+                f"{seen}, and {takes_white} takes it to be white: it leaves part of it, or takes "
+                "signal with it",
+                "use a method that knows the correlation, such as joint",
+            )
+            if takes_white
+            else Finding(
                 "correlated-noise",
                 "note",
-                f"the noise of neighbouring voxels correlates by {x:.2f} / {y:.2f} / {z:.2f} "
-                "(x / y / z)",
+                seen,
                 "nothing to do: the default method uses it; methods that assume white noise lose",
             )
         )

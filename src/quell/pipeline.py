@@ -239,7 +239,8 @@ def known(
     with run.timed("noise model"):
         noise = noise_model or noise_of(given, plain, options, noise_map)
         run.voice.say(describe_noise(noise, _mask(plain)))
-        said = remarks(noise)
+        method = make(options.method, options.preset, **options.settings)
+        said = remarks(noise, method.name if method.assumes_white else "")
         _warn(said, options, run)
     return given, plain, phase, noise, findings + said
 

@@ -10,7 +10,7 @@ Differs "published" hands x and s to the network of the papers as they are: betw
 """
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,10 @@ from .run import Run
 from .unet import PUBLISHED, UNet, UNetSettings, weights_from
 
 NETWORKS = ("lean", "published")
+LEAN: dict[str, dict[str, Any]] = {
+    "lean": {},
+    "n2v2": {"pooling": "max-blur", "skips_from": 1},  # Hoeck et al. 2022
+}  # networks of quell's own size
 AS_PUBLISHED = {
     "steps": 100_000, "network": "published", "flips": 4, "patches": 32, "patch": 4096,
     "everywhere": True, "intensities": "volume-maximum", "neighbours": "acquisition",
@@ -126,14 +130,16 @@ def network(
 ) -> UNet:
     """A U-Net whose weights come from the run's seed.
 
-    kind       "lean", or "published": 24 million parameters; with a condition started
+    kind       one of LEAN, or "published": 24 million parameters; with a condition started
                orthogonally (gain 1), without one (Phi) as torch does
     channels   of a lean one at full resolution
     attention  levels of a lean one with noise-conditioned attention, 0 the finest, 2 the coarsest
     """
     with weights_from(run.rng(purpose)):
-        if kind == "lean":
-            settings = UNetSettings(channels, (1, 2, 2), dimensions=dimensions, attention=attention)
+        if kind in LEAN:
+            settings = UNetSettings(
+                channels, (1, 2, 2), dimensions=dimensions, attention=attention, **LEAN[kind]
+            )
             return UNet(n_in, 1, n_condition, settings)
         net = UNet(n_in, 1, n_condition, replace(PUBLISHED, dimensions=dimensions))
         for name, parameter in net.named_parameters():

@@ -24,6 +24,7 @@ class Batch:
     group  (B,) int      which group of volumes the channels are; 0 where they are all of them
     z      (B,) int      which slice; 0 in 3-D
     scan                 which of the scans, where one network learns from many
+    progress             share of the training that is done when it is drawn
     """
 
     y: Tensor
@@ -31,6 +32,7 @@ class Batch:
     group: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     z: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     scan: int = 0
+    progress: float = 0.0
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean of values (B, 1, H, W) in the mask."""

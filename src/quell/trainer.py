@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -139,7 +139,7 @@ def _mean_over_parts(
     value = torch.zeros((), device=run.device)
     for part in range(run.processes.rank, training.parts, run.processes.count):
         rng = run.rng(f"train{stage}", step, part)
-        batch = draw(rng).to(run.device)
+        batch = replace(draw(rng).to(run.device), progress=step / training.steps)
         share = loss(forward, batch, rng) / training.parts
         share.backward()
         value = value + share.detach()

@@ -3,7 +3,9 @@
 Papers  Ronneberger, Fischer, Brox, "U-Net", MICCAI 2015, arXiv:1505.04597; residual blocks with
         group normalisation as in Ho et al. 2020, arXiv:2006.11239; conditioning by FiLM,
         Perez et al. 2018, arXiv:1709.07871. `PUBLISHED` is the network of Saharia et al. 2021,
-        arXiv:2104.07636 ("SR3"), which DDM² and Di-Fusion use.
+        arXiv:2104.07636 ("SR3"), which DDM² and Di-Fusion use. Pooling after a blur: Zhang 2019,
+        arXiv:1904.11486; with it, and without a skip at full resolution, Hoeck et al. 2022,
+        arXiv:2211.08512 ("N2V2").
 Here    One residual block a level on the way down and one on the way up, average pooling,
         nearest-neighbour upsampling. A vector of numbers (noise level, time) scales and shifts
         the channels of every block.
@@ -34,6 +36,8 @@ class UNetSettings:
     groups: int = 8  # of the group normalisation
     is_sr3: bool = False  # the layers of Saharia et al.: 2 blocks a level down, 3 up, attention
     attention: tuple[int, ...] = ()  # levels with self-attention; SR3: beside the middle
+    pooling: str = "mean"  # how a lean one halves the resolution, see POOLINGS
+    skips_from: int = 0  # finest level of a lean one with a skip connection; N2V2: 1
 
 
 # 24,325,761 parameters with two channels in and no condition, 24,472,161 with one and one
@@ -78,14 +82,16 @@ class UNet(nn.Module):
         self._down(Convolve(n_in, widths[0], settings.dimensions), keep=False)
         for level, (before, width) in enumerate(zip([widths[0], *widths], widths, strict=False)):
             if level > 0:
-                self._down(Pool(settings.dimensions), keep=False)
-            is_lowest = level == len(widths) - 1  # has no partner
+                self._down(POOLINGS[settings.pooling](settings.dimensions), keep=False)
+            has_skip = settings.skips_from <= level < len(widths) - 1  # the lowest has no partner
             has_attention = level in settings.attention
-            self._down(Block(before, width, settings), keep=not (is_lowest or has_attention))
+            self._down(Block(before, width, settings), keep=has_skip and not has_attention)
             if has_attention:
-                self._down(NoiseAttention(width, settings), keep=not is_lowest)
-        for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True):
-            self.decoder.extend([Enlarge(), Block(below + width, width, settings)])
+                self._down(NoiseAttention(width, settings), keep=has_skip)
+        for level in range(len(widths) - 2, -1, -1):
+            n_skip = widths[level] if level >= settings.skips_from else 0
+            n_in = widths[level + 1] + n_skip
+            self.decoder.extend([Enlarge(), Block(n_in, widths[level], settings)])
 
     def _sr3_layers(self, n_in: int, n_condition: int, settings: UNetSettings) -> None:
         def block(before: int, after: int, has_attention: bool) -> Sr3Block:
@@ -128,7 +134,7 @@ class UNet(nn.Module):
         for layer in self.middle:
             x = layer(x, e)
         for layer in self.decoder:
-            if isinstance(layer, Block | Sr3Block):
+            if isinstance(layer, Block | Sr3Block) and skips:  # the finest levels may have none
                 skip = skips.pop()
                 if x.shape[2:] != skip.shape[2:]:  # odd sizes: 53 -> 27 -> 54
                     x = F.interpolate(x, size=skip.shape[2:], mode="nearest")
@@ -262,6 +268,28 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor, e: Tensor | None) -> Tensor:
         return self.pool(x, 2)
+
+
+class MaxBlurPool(nn.Module):
+    """Half the resolution: the largest of 2 x 2 pixels everywhere, a blur (1, 2, 1)/4, every other.
+
+    What changes from pixel to pixel is blurred away before it could alias.
+    """
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__()
+        self.largest, self.mean = (
+            (F.max_pool2d, F.avg_pool2d) if dimensions == 2 else (F.max_pool3d, F.avg_pool3d)
+        )
+        self.after, self.before = (0, 1) * dimensions, (1, 0) * dimensions  # one pixel more
+
+    def forward(self, x: Tensor, e: Tensor | None) -> Tensor:
+        x = self.largest(F.pad(x, self.after, mode="replicate"), 2, stride=1)
+        x = self.mean(F.pad(x, self.before, mode="replicate"), 2, stride=1)
+        return self.mean(x, 2, stride=2)  # the mean of two, twice: (1, 2, 1)/4
+
+
+POOLINGS: dict[str, type[Pool] | type[MaxBlurPool]] = {"mean": Pool, "max-blur": MaxBlurPool}
 
 
 class Enlarge(nn.Module):

@@ -1,16 +1,21 @@
 """quell methods: what there is to choose from."""
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
-from ..methods import DEFAULT, METHODS, make
+from ..methods import DEFAULT, find, make, names
+from ..series import InputError
 from .usage import hanging
 
 
 def methods() -> None:
     """List every method, its paper, its presets and settings, and what it needs."""
-    for name, kind in METHODS.items():
-        method: Any = make(name)
+    for name in names():
+        try:
+            kind, method = find(name), cast(Any, make(name))
+        except InputError as error:  # of another package: the others are there all the same
+            print(hanging(f"{name}", str(error), indent=12))
+            continue
         settings = ", ".join(
             f"{f.name}={_as_typed(getattr(method, f.name))}" for f in fields(method)
         )

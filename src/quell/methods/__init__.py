@@ -2,11 +2,14 @@
 
 A method is a frozen dataclass. Its fields are the paper's hyper-parameters, its class attributes
 are its name, its paper and what it needs. A new method is one file, one line in METHODS, and one
-test file; `tests/test_methods_contract.py` covers it from that day on.
+test file; `tests/test_methods_contract.py` covers it from that day on. A method of another package
+stands in that package's entry points, group "quell.methods", and is used like quell's own.
 """
 
 import math
 from dataclasses import fields
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from numbers import Integral, Real
 from typing import (
     Any,
@@ -24,14 +27,29 @@ import numpy as np
 from ..noise import NoiseModel
 from ..run import Run, State
 from ..series import InputError, Series
+from ..series.scan import first_line
+from .ascm import AdaptiveSoftMatching
 from .c2s import Corruption2Self
 from .ddm2 import Ddm2
+from .deep_image_prior import DeepImagePrior
 from .difusion import DiFusion
+from .implicit_prior import ImplicitPrior
 from .joint import Joint
+from .mppca import MpPca
+from .neighbor2neighbor import Neighbor2Neighbor
+from .nlm import NonLocalMeans
 from .noise2noise import Noise2Noise
+from .noise2score import Noise2Score
+from .noise2score_ip import Noise2ScoreIp
+from .noise2self import Noise2Self
 from .noise2void import Noise2Void
+from .noisier2noise import Noisier2Noise
 from .patch2self import Patch2Self
 from .r2r import Recorrupted2Recorrupted
+from .sure import Sure
+from .sure_ip import SureIp
+from .unsure import Unsure
+from .wiener import Wiener
 
 
 class Method(Protocol):
@@ -46,6 +64,10 @@ class Method(Protocol):
     @property
     def units(self) -> str:
         """What it is given: "sigma" (noise 1 everywhere) or "scanner"."""
+
+    @property
+    def assumes_white(self) -> bool:
+        """Whether the noise must not correlate between voxels: quell warns where it does."""
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """Learn from noisy scans alone; tensors only."""
@@ -71,18 +93,68 @@ class LearnsMany(Method, Protocol):
     learns_many: ClassVar[bool]
 
 
+INTERFACE = ("name", "paper", "needs", "summary", "presets", "units", "assumes_white",
+             "fit", "denoise")  # fmt: skip
+
 METHODS: dict[str, type[Method]] = {
     "joint": Joint,
     "patch2self": Patch2Self,
+    "mppca": MpPca,
     "ddm2": Ddm2,
     "difusion": DiFusion,
     "noise2noise": Noise2Noise,
     "c2s": Corruption2Self,
     "r2r": Recorrupted2Recorrupted,
     "noise2void": Noise2Void,
+    "noise2self": Noise2Self,
+    "neighbor2neighbor": Neighbor2Neighbor,
+    "deep_image_prior": DeepImagePrior,
+    "noisier2noise": Noisier2Noise,
+    "noise2score": Noise2Score,
+    "sure": Sure,
+    "unsure": Unsure,
+    "implicit_prior": ImplicitPrior,
+    "noise2score_ip": Noise2ScoreIp,
+    "sure_ip": SureIp,
+    "nlm": NonLocalMeans,
+    "ascm": AdaptiveSoftMatching,
+    "wiener": Wiener,
 }
 
 DEFAULT = "joint"
+
+
+@cache
+def installed() -> dict[str, EntryPoint]:
+    """The methods of other packages by name, not yet imported; quell's own names are its own."""
+    return {point.name: point for point in entry_points(group="quell.methods")}
+
+
+def names() -> list[str]:
+    """Every method there is, quell's own first."""
+    return [*METHODS, *sorted(installed().keys() - METHODS.keys())]
+
+
+def find(name: str) -> type[Method]:
+    """The class of a method.
+
+    Raises InputError (status 2) for a method that does not exist or can't be imported.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    if name not in installed():
+        raise InputError(f"method {name!r} is not known; choose from {', '.join(names())}", 2)
+    try:
+        kind: type[Method] = installed()[name].load()
+    except Exception as error:  # another package's code may fail in any way
+        raise InputError(
+            f"method {name} is installed but can't be used ({first_line(error)}); mend its package",
+            2,
+        ) from error
+    missing = [part for part in INTERFACE if not hasattr(kind, part)]
+    if missing:
+        raise InputError(f"method {name} is installed but lacks {', '.join(missing)}", 2)
+    return kind
 
 
 def make(name: str, preset: str = "default", /, **settings: Any) -> Method:
@@ -91,9 +163,7 @@ def make(name: str, preset: str = "default", /, **settings: Any) -> Method:
     Raises InputError (status 2) for a method, preset or setting that does not exist, and for a
     value that does not fit the setting.
     """
-    if name not in METHODS:
-        raise InputError(f"method {name!r} is not known; choose from {', '.join(METHODS)}", 2)
-    kind = METHODS[name]
+    kind = find(name)
     if preset not in kind.presets:
         there = ", ".join(kind.presets)
         raise InputError(f"{name} has no preset {preset!r}; choose from {there}", 2)

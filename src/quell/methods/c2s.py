@@ -27,16 +27,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..consistency import keep_means
-from ..images import Images, draw_from
+from ..images import Images, learn, restored
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
 from ..schedule import like
 from ..series import NEIGHBOURS, InputError, Series
 from ..settings import check_settings
-from ..slices import Batch, map_images
-from ..trainer import Network, Training, load_weights, train
+from ..slices import Batch
+from ..trainer import Network, Training, load_weights
 from ..unet import UNet
 
 TAUS = ("log-normal", "uniform", "level")  # "level": s_t uniform, without reparameterisation
@@ -86,6 +85,11 @@ class Corruption2Self:
                     "noise": "white", "attention": True, "steps": 10_000, "average": 0.999},
     }  # fmt: skip
 
+    @property
+    def assumes_white(self) -> bool:
+        """Whether the noise that is added is white, whatever the scan's."""
+        return self.noise == "white"
+
     def __post_init__(self) -> None:
         choices = {"neighbours": NEIGHBOURS, "tau": TAUS, "weight": WEIGHTS, "noise": ADDED}
         check_settings(self, choices, may_be_zero=("others", "alpha", "target", "recorruptions"))
@@ -101,14 +105,14 @@ class Corruption2Self:
         images = Images.of_all(scans, self.others, self.neighbours)
         shape = self.patch, self.patch
         roots = [noise.to_add(self.noise).in_plane_filter(shape) for noise in noises]
-        weights = train(
+        return learn(
             self.network(images[0].n_beside, run),
-            lambda rng: draw_from(images, self.patches, self.patch, rng),
+            images,
             lambda h, b, rng: self.loss(h, b, images[b.scan], roots[b.scan], rng),
-            Training(self.steps, average=self.average, parts=run.parts),
+            self,
             run,
+            Training(self.steps, average=self.average, parts=run.parts),
         )
-        return {f"network.{name}": value for name, value in weights.items()}
 
     def loss(
         self, net: Network, batch: Batch, images: Images, root: Tensor, rng: torch.Generator
@@ -159,8 +163,7 @@ class Corruption2Self:
                 im.estimate(net, X + tau * Z, y, s_t, batch.group, self.target) for Z in fresh
             ]).mean(dim=0)  # fmt: skip
 
-        restored = map_images(restore, im.data, im.where, im.groups, run, self.images_at_once)
-        return keep_means(restored, scan.data, im.where)
+        return restored(restore, im, self, run)
 
     def network(self, n_beside: int, run: Run) -> UNet:
         """The U-Net F, untrained."""

@@ -85,6 +85,7 @@ class Ddm2:
     name: ClassVar[str] = "ddm2"
     paper: ClassVar[str] = "Xiang et al. 2023, arXiv:2302.03018"
     needs: ClassVar[str] = "3 volumes or more of one b-value, better 10"
+    assumes_white: ClassVar[bool] = False
     summary: ClassVar[str] = "diffusion chain entered at the scan's own noise level"
     after_learning: ClassVar[tuple[str, ...]] = (
         "start", "output", "rule", "eta", "chain", "flips", "samples", "least_state",

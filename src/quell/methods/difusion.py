@@ -75,6 +75,7 @@ class DiFusion:
     paper: ClassVar[str] = "Wu et al. 2025, arXiv:2501.13514"
     needs: ClassVar[str] = "2 volumes or more of one b-value, better 10"
     dimensions: ClassVar[int] = 2
+    assumes_white: ClassVar[bool] = False
     summary: ClassVar[str] = "late diffusion steps between two volumes of the scan"
     after_learning: ClassVar[tuple[str, ...]] = (
         "own", "rule", "stop", "threshold", "stride", "walk_from", "flips", "images_at_once",

@@ -64,6 +64,11 @@ class Joint:
         "best":    {"steps": 3000, "channels": 48},
     }  # fmt: skip
 
+    @property
+    def assumes_white(self) -> bool:
+        """Whether the noise that is added is white, whatever the scan's."""
+        return self.noise == "white"
+
     def __post_init__(self) -> None:
         """Raise InputError (status 2) for settings that no network or noise can have."""
         for field in fields(self):

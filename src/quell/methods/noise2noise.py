@@ -4,7 +4,9 @@ Paper   Lehtinen et al., "Noise2Noise", ICML 2018, arXiv:1803.04189; between vol
         scan as in the comparisons of DDM² (Xiang et al. 2023) and Di-Fusion (Wu et al. 2025).
 Idea    x = clean + n and x' = clean + n' with independent noise: E[x | x'] = E[clean | x'], so a
         network that predicts x from x' removes the noise of x'. It is then given x itself.
-Here    x' is the volume of nearest direction in the shell, or another of the nearest few.
+Here    x' is the volume of nearest direction in the shell, or another of the nearest few. With
+        neighbours = "repeats" it is the same volume acquired again: the statement then holds as
+        it stands, and volumes that were not repeated pass unchanged.
 Differs Two directions do not share one clean image: what differs between them is lost as if it
         were noise. b=0 volumes without partners pass unchanged.
 """
@@ -14,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..consistency import keep_means
 from ..intensities import Intensities
@@ -22,8 +25,8 @@ from ..predictor import network
 from ..run import Run, State
 from ..series import NEIGHBOURS, Series, prior_volumes
 from ..settings import check_settings
-from ..slices import draw, map_images
-from ..trainer import Training, load_weights, train
+from ..slices import Batch, draw, map_images
+from ..trainer import Network, Training, load_weights, train
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Noise2Noise:
     """Noise2Noise across volumes; its fields are its settings."""
 
     partners: int = 4  # x' is one of so many
-    neighbours: str = "directions"  # "acquisition": those beside it in the file
+    neighbours: str = "directions"  # "acquisition": beside it in the file; "repeats": of itself
     steps: int = 400  # of training
     channels: int = 32  # of the U-Net at full resolution
     patches: int = 8  # per step
@@ -40,8 +43,12 @@ class Noise2Noise:
 
     name: ClassVar[str] = "noise2noise"
     paper: ClassVar[str] = "Lehtinen et al. 2018, arXiv:1803.04189"
-    needs: ClassVar[str] = "2 volumes or more of one b-value, of nearly equal contrast"
+    needs: ClassVar[str] = (
+        "2 volumes or more of one b-value, of nearly equal contrast; the same one acquired twice "
+        "with neighbours=repeats"
+    )
     units: ClassVar[str] = "sigma"
+    assumes_white: ClassVar[bool] = False
     summary: ClassVar[str] = "one volume learned from another of its shell"
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "fast": {"steps": 200}}
 
@@ -59,13 +66,21 @@ class Noise2Noise:
         weights = train(
             net,
             lambda rng: draw(X, scan.where, self.patches, self.patch, rng, pairs),
-            # the network gives what to add to its input
-            lambda net, b, rng: b.mean((b.y[:, 1:] + net(b.y[:, 1:]) - b.y[:, :1]) ** 2),
+            lambda net, b, rng: self.loss(net, b),
             Training(self.steps),
             run,
         )
         state = {"volumes": torch.from_numpy(groups), "top": torch.from_numpy(range_.top)}
         return state | {f"network.{name}": value for name, value in weights.items()}
+
+    def loss(self, net: Network, batch: Batch) -> Tensor:
+        """‖h(x′) − x‖² in the mask."""
+        x, partner = batch.y[:, :1], batch.y[:, 1:]
+        return batch.mean((self.estimate(net, partner) - x) ** 2)
+
+    def estimate(self, net: Network, x: Tensor) -> Tensor:
+        """h(x), (B, 1, H, W): the network gives what to add."""
+        return x + net(x)
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
         """One pass of every slice of every volume that has partners, (X, Y, Z, V)."""
@@ -75,7 +90,8 @@ class Noise2Noise:
         load_weights(net, state, "network.").to(run.device)
         X = range_.apply(scan.data)
         restored = map_images(
-            lambda b: b.y + net(b.y), X, scan.where, volumes[:, None], run, self.images_at_once
-        )
+            lambda b: self.estimate(net, b.y),
+            X, scan.where, volumes[:, None], run, self.images_at_once,
+        )  # fmt: skip
         restored = keep_means(restored, X[..., volumes], scan.where)
         return range_.put_back(scan.data, restored, volumes)

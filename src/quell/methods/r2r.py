@@ -25,15 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..consistency import keep_means
-from ..images import Images, draw_from
+from ..images import Images, learn, restored
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
 from ..series import Series
 from ..settings import check_settings
-from ..slices import Batch, map_images
-from ..trainer import Network, Training, load_weights, train
+from ..slices import Batch
+from ..trainer import Network, load_weights
 from ..unet import UNet
 
 
@@ -66,6 +65,11 @@ class Recorrupted2Recorrupted:
                     "steps": 10_000},
     }  # fmt: skip
 
+    @property
+    def assumes_white(self) -> bool:
+        """Whether the noise that is added is white, whatever the scan's."""
+        return self.noise == "white"
+
     def __post_init__(self) -> None:
         check_settings(self, {"noise": ADDED})
 
@@ -74,14 +78,13 @@ class Recorrupted2Recorrupted:
         images = Images.of_all(scans)
         shape = self.patch, self.patch
         roots = [noise.to_add(self.noise).in_plane_filter(shape) for noise in noises]
-        weights = train(
+        return learn(
             self.network(images[0].n_beside, run),
-            lambda rng: draw_from(images, self.patches, self.patch, rng),
+            images,
             lambda h, b, rng: self.loss(h, b, images[b.scan], roots[b.scan], rng),
-            Training(self.steps, parts=run.parts),
+            self,
             run,
         )
-        return {f"network.{name}": value for name, value in weights.items()}
 
     def loss(
         self, net: Network, batch: Batch, images: Images, root: Tensor, rng: torch.Generator
@@ -112,8 +115,7 @@ class Recorrupted2Recorrupted:
             inputs = (self.pair(batch.y[:, :1], Z)[0] for Z in fresh)
             return torch.stack([self.estimate(net, X_t, batch, im) for X_t in inputs]).mean(dim=0)
 
-        restored = map_images(restore, im.data, im.where, im.groups, run, self.images_at_once)
-        return keep_means(restored, scan.data, im.where)
+        return restored(restore, im, self, run)
 
     def network(self, n_beside: int, run: Run) -> UNet:
         """The U-Net F, untrained."""

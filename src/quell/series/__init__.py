@@ -8,7 +8,7 @@ Differs Output is always float32 with slope 1, whatever the input's type: an int
 """
 
 from .brain import brain_mask, mask_of
-from .neighbours import NEIGHBOURS, prior_volumes, shells
+from .neighbours import NEIGHBOURS, prior_volumes, shells, show_the_same
 from .reading import load, load_map
 from .scan import B0_MAX, FOURTH_AXES, InputError, Series, stem
 from .writing import copy_gradients, replacing, write_nifti
@@ -24,6 +24,7 @@ __all__ = [
     "mask_of",
     "prior_volumes",
     "shells",
+    "show_the_same",
     "brain_mask",
     "write_nifti",
     "copy_gradients",

@@ -5,7 +5,8 @@ import numpy as np
 from .scan import InputError, Series
 
 SHELL_WIDTH = 100.0  # s/mm²: b-values that differ by less belong to one shell
-NEIGHBOURS = ("directions", "acquisition")  # what makes a volume a neighbour
+SAME = 0.9999  # |cos| between two directions that are one: less than a degree
+NEIGHBOURS = ("directions", "acquisition", "repeats")  # what makes a volume a neighbour
 
 
 def shells(series: Series) -> np.ndarray:
@@ -33,17 +34,43 @@ def prior_volumes(series: Series, n: int, by: str = "directions") -> np.ndarray:
     n   how many others; fewer where the largest shell has fewer; a smaller shell repeats its own
     by  "directions": those of its shell whose directions are nearest (an axis has no sign), in
         file order where directions are not known; "acquisition": half before and half after it
-        in the file among all of b > 0, around the ends (Xiang et al. 2023)
+        in the file among all of b > 0, around the ends (Xiang et al. 2023); "repeats": those that
+        show the same, nearest in the file first
 
-    A volume that is alone in its shell is in no group. Raises InputError where none has any.
+    A volume that is alone in its shell, or was not repeated, is in no group. Raises InputError
+    where none has any.
     """
-    groups = (_by_acquisition if by == "acquisition" else _by_direction)(series, n)
+    ways = {
+        "directions": _by_direction, "acquisition": _by_acquisition, "repeats": _by_repeats,
+    }  # fmt: skip
+    groups = ways[by](series, n)
+    if by == "repeats" and not groups:
+        raise InputError(
+            "no volume was acquired twice (same b-value and direction); use neighbours=directions"
+        )
     if not len(groups):
         raise InputError(
             "no volume has another one like it (same b-value): this method needs two or more; "
             "use another method"
         )
     return np.asarray(groups)
+
+
+def show_the_same(series: Series) -> np.ndarray:
+    """(V, V) bool: whether two volumes have one b-value and direction; none with itself.
+
+    All of a shell do where volumes are repetitions; contrasts and echoes never do.
+    """
+    shell = shells(series)
+    alike = (shell[:, None] == shell) & ~np.eye(len(shell), dtype=bool)
+    if series.fourth_axis == "repetitions":
+        return alike
+    if series.fourth_axis in ("contrasts", "echoes") or series.bvals is None:
+        return np.zeros_like(alike)
+    is_one = np.broadcast_to(series.is_b0, alike.shape)
+    if series.bvecs is not None:
+        is_one = is_one | (np.abs(series.bvecs @ series.bvecs.T) > SAME)
+    return alike & is_one
 
 
 def _by_direction(series: Series, n: int) -> list[list[int]]:
@@ -69,3 +96,14 @@ def _by_acquisition(series: Series, n: int) -> list[list[int]]:
     n = min(n, len(kept) - 1)  # else a volume would be its own neighbour
     lags = [-1] if n == 1 else [*range(-(n // 2), 0), *range(1, n - n // 2 + 1)]
     return [[int(kept[(i + lag) % len(kept)]) for lag in (0, *lags)] for i in range(len(kept))]
+
+
+def _by_repeats(series: Series, n: int) -> list[list[int]]:
+    same = show_the_same(series)
+    n = min(n, int(same.sum(axis=1).max()))
+    groups = []
+    for v in np.flatnonzero(same.any(axis=1)):
+        others = np.flatnonzero(same[v])
+        nearest = others[np.argsort(np.abs(others - v), kind="stable")]
+        groups.append([int(v), *np.resize(nearest, n).tolist()])
+    return groups
