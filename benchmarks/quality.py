@@ -27,6 +27,7 @@ import numpy as np
 from quality_scans import SEED, PhantomScan, Scores, TrioScan, take_floor_off
 from quality_table import fill_readme, write_table
 
+from quell import measured
 from quell.pipeline import as_json, versions
 from quell.series import Series, load, load_map, replacing, write_nifti
 
@@ -123,7 +124,7 @@ def run(command: list[str], folder: Path, threads: int) -> Scores:
     took = folder / "took.json"
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     answer = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("measured.py")), str(took), *command],
+        [sys.executable, measured.__file__, str(took), *command],
         env=os.environ | dict.fromkeys(names, str(threads)),
         stderr=subprocess.PIPE,
         text=True,

@@ -195,3 +195,24 @@ def test_the_posterior_mean_correlates_with_its_residual_as_predicted():
     assert s.correlation > 0.1  # an honest estimate, and yet
     # 3 x 6912 values: a standard error of 0.007
     np.testing.assert_allclose(s.correlation, s.correlation_of_best, atol=0.02)
+
+
+def test_a_residual_of_noise_has_no_structure_however_much_a_method_keeps() -> None:
+    rng = np.random.default_rng(11)
+    n = rng.standard_normal((*SHAPE, BVALS.size)).astype(np.float32)
+    kept = n.copy()  # of the noise: what lies in 10 of 22 directions, as a PCA would
+    kept[..., 10:] = 0
+    for estimate in (0 * n, kept):
+        # lag-2 covariances of 4000 voxel pairs of variance 2/12: 0.17/√4000, whose root is 0.05
+        assert measure(10 * n, 10 * estimate).structure < 0.06
+
+
+def test_edges_in_a_residual_are_structure(clean: np.ndarray, noisy: np.ndarray) -> None:
+    blurred = gaussian_filter(noisy, (1.5, 1.5, 1.5, 0))
+    assert measure(noisy, blurred).structure > 0.15  # three times what chance gives
+    half = measure(noisy, clean + (blurred - clean) / 4).structure
+    assert 0 < half < measure(noisy, blurred).structure
+
+
+def test_doing_nothing_has_no_structure(noisy: np.ndarray) -> None:
+    assert measure(noisy, noisy).structure == 0

@@ -1,4 +1,4 @@
-"""The command line: quell denoise | train | apply | check | methods | reconstruct | sample | demo.
+"""The command line: quell denoise | train | apply | compare | check | methods | ...
 
 Here    One module a command; `options` holds the options that several share, `usage` writes the
         help. What fails anywhere below ends here, as one sentence and an exit status: 2 for a
@@ -19,6 +19,7 @@ from ..series import InputError
 from ..voice import printable
 from .apply import apply
 from .check import check_command
+from .compare import compare
 from .demo import demo
 from .denoise import denoise
 from .methods import methods
@@ -37,6 +38,7 @@ app = typer.Typer(
 app.command(cls=Grouped)(denoise)
 app.command(cls=Grouped, short_help="Learn one model from many scans.")(train)
 app.command(cls=Grouped, short_help="Denoise a scan with a model of many.")(apply)
+app.command(cls=Grouped, short_help="Run many denoisers on one scan, side by side.")(compare)
 app.command("check", cls=Grouped, short_help="Say what a scan is and what is wrong with it.")(
     check_command
 )

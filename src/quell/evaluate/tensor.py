@@ -6,6 +6,7 @@ Here    DIPY's TensorModel, weighted least squares; a gradient counts as b=0 up 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from dipy.core.gradients import gradient_table
@@ -34,15 +35,26 @@ def tensor_maps(
 
     Raises ValueError with fewer than 6 diffusion-weighted volumes, or without any b=0.
     """
-    n_b0 = int(np.sum(bvals <= B0_MAX))
-    n_dwi = len(bvals) - n_b0
-    if n_b0 == 0 or n_dwi < 6:
-        raise ValueError(f"a tensor needs a b=0 and 6 directions; here are {n_b0} and {n_dwi}.")
-    gradients = gradient_table(bvals, bvecs=bvecs, b0_threshold=B0_MAX)
-    fit = TensorModel(gradients, fit_method="WLS").fit(data[mask])
+    fit, _ = _fit(data, bvals, bvecs, mask)
     fa, md = (np.zeros(mask.shape, dtype=np.float32) for _ in range(2))
     fa[mask], md[mask] = np.nan_to_num(fit.fa), np.nan_to_num(fit.md)
     return TensorMaps(fa, md)
+
+
+def tensor_prediction(
+    data: np.ndarray, bvals: np.ndarray, bvecs: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
+    """The series that the tensors fitted to a series say it should be; 0 outside the mask.
+
+    Compared with another acquisition it judges the tensors: FA can't, since the FA of noisy data
+    is too high, in the other acquisition as well. Arguments and errors of `tensor_maps`.
+    """
+    fit, gradients = _fit(data, bvals, bvecs, mask)
+    predicted = np.zeros(data.shape, dtype=np.float32)
+    with np.errstate(over="ignore"):  # in voxels of noise alone a fit may run away
+        signal = np.nan_to_num(fit.predict(gradients, S0=fit.S0_hat))
+    predicted[mask] = np.clip(signal, 0, data[mask].max(initial=0))
+    return predicted
 
 
 def fa_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> float:
@@ -53,6 +65,18 @@ def fa_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> float
 def md_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> float:
     """Root-mean-square error of MD over the mask (X, Y, Z), mm²/s."""
     return _rms(estimate.md[mask] - truth.md[mask])
+
+
+def _fit(data: np.ndarray, bvals: np.ndarray, bvecs: np.ndarray, mask: np.ndarray) -> Any:
+    """DIPY's fit in the voxels of the mask, and its gradient table."""
+    n_b0 = int(np.sum(bvals <= B0_MAX))
+    n_dwi = len(bvals) - n_b0
+    if n_b0 == 0 or n_dwi < 6:
+        raise ValueError(f"a tensor needs a b=0 and 6 directions; here are {n_b0} and {n_dwi}.")
+    gradients = gradient_table(bvals, bvecs=bvecs, b0_threshold=B0_MAX)
+    model = TensorModel(gradients, fit_method="WLS", return_S0_hat=True)
+    with np.errstate(over="ignore"):
+        return model.fit(data[mask]), gradients
 
 
 def _rms(difference: np.ndarray) -> float:

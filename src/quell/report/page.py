@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from ..evaluate import ResidualStatistics, headline, shells, verdict
 from ..evaluate.reference import finite
@@ -80,14 +80,7 @@ def page_of(facts: ReportFacts) -> str:
     """The whole page as text."""
     judgements = verdict(facts.statistics, facts.floor_corrected)
     level, sentence = headline(judgements)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         facts=facts,
         judgements=judgements,
         level=level,
@@ -100,6 +93,18 @@ def page_of(facts: ReportFacts) -> str:
         run=_rows(facts.run),
         limits=[*facts.limits, *LIMITS],
     )
+
+
+def template(name: str) -> Template:
+    """A page's template; whatever is put into it is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def volumes_to_show(facts: ReportFacts) -> dict[str, int]:
@@ -128,7 +133,7 @@ def _pictures(facts: ReportFacts) -> list[dict[str, Any]]:
         noisy, denoised = facts.noisy[..., v], facts.denoised[..., v]
         window = figures.window_of(denoised, facts.mask)
         limits = (-RESIDUAL_WINDOW, RESIDUAL_WINDOW)
-        residual = _over_sigma(noisy - denoised, facts.noise_of(v))
+        residual = over_sigma(noisy - denoised, facts.noise_of(v))
         entry: dict[str, Any] = {
             "name": name,
             "window": f"{_number(window[0])} to {_number(window[1])}",
@@ -138,10 +143,10 @@ def _pictures(facts: ReportFacts) -> list[dict[str, Any]]:
             ("after", denoised, window),
             ("residual", residual, limits),
         ):
-            entry[key] = _image(figures.planes(volume, view, shown))
+            entry[key] = image_of(figures.planes(volume, view, shown))
             if not pictures:  # the first volume opens the page
                 large = figures.planes(volume, view, shown, width=600, names=("axial",))
-                entry[f"large_{key}"] = _image(large)
+                entry[f"large_{key}"] = image_of(large)
         pictures.append(entry)
     return pictures
 
@@ -152,7 +157,7 @@ def _averages(facts: ReportFacts) -> list[dict[str, str]]:
     group = shells(facts.bvals, facts.noisy.shape[3])[-1]
     rms, mean = _residual_maps(facts, group)
     worst = int(np.argmax(facts.statistics.ratio_per_volume))
-    odd = _over_sigma(facts.noisy[..., worst] - facts.denoised[..., worst], facts.noise_of(worst))
+    odd = over_sigma(facts.noisy[..., worst] - facts.denoised[..., worst], facts.noise_of(worst))
     sigma, of = facts.noise_of(0), "" if facts.sigma.ndim == 3 else " of volume 0"
     window = figures.window_of(sigma, facts.mask)
     m, r = MEAN_WINDOW, RESIDUAL_WINDOW
@@ -167,7 +172,11 @@ def _averages(facts: ReportFacts) -> list[dict[str, str]]:
          "scan.", sigma, window, "viridis"),
     )  # fmt: skip
     return [
-        {"title": title, "text": text, "image": _image(figures.planes(volume, view, win, colours))}
+        {
+            "title": title,
+            "text": text,
+            "image": image_of(figures.planes(volume, view, win, colours)),
+        }
         for title, text, volume, win, colours in tiles
     ]
 
@@ -179,7 +188,7 @@ def _residual_maps(facts: ReportFacts, group: np.ndarray) -> tuple[np.ndarray, n
     total = np.zeros(facts.mask.shape, dtype=np.float32)
     members = set(group.tolist())
     for v in range(n_volumes):
-        z = _over_sigma(facts.noisy[..., v] - facts.denoised[..., v], facts.noise_of(v))
+        z = over_sigma(facts.noisy[..., v] - facts.denoised[..., v], facts.noise_of(v))
         squares += z**2
         if v in members:
             total += z
@@ -208,7 +217,7 @@ def _charts(facts: ReportFacts) -> dict[str, dict[str, str]]:
         values = facts.eigenvalues
         drawings["spectrum"] = lambda t: figures.spectrum_chart(values, facts.noise_edge, t)
     return {
-        key: {"light": _image(draw(figures.LIGHT)), "dark": _image(draw(figures.DARK))}
+        key: {"light": image_of(draw(figures.LIGHT)), "dark": image_of(draw(figures.DARK))}
         for key, draw in drawings.items()
     }
 
@@ -236,7 +245,7 @@ def _facts_of_scan(facts: ReportFacts) -> dict[str, str]:
     }
 
 
-def _over_sigma(residual: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+def over_sigma(residual: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """Residual in units of σ, 0 where no noise is known."""
     known = sigma > 0
     return np.where(known, finite(residual) / np.where(known, sigma, 1), 0.0)
@@ -269,5 +278,6 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _image(png: bytes) -> str:
+def image_of(png: bytes) -> str:
+    """A picture as an address that holds it."""
     return "data:image/png;base64," + b64encode(png).decode("ascii")

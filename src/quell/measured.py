@@ -3,12 +3,13 @@
     python measured.py OUT.json COMMAND [ARGUMENT ...]
 
 Trap    Linux counts the memory of the process that starts a command into the command's own peak.
-        So a large program must not start it directly: this file imports nothing large, and the
-        peak it reports is wrong only for commands below its own 10 MB or so.
+        So a large program must not start it directly: this file is run by its path and imports
+        nothing large, and the peak it reports is wrong only for commands below its own 10 MB or so.
 """
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,8 @@ def main() -> None:
     out, *command = sys.argv[1:]
     start = time.perf_counter()
     child = os.posix_spawnp(command[0], command, os.environ)
+    for stop in (signal.SIGINT, signal.SIGTERM):  # sent to both: the command says how it ends
+        signal.signal(stop, signal.SIG_IGN)
     _, status, usage = os.wait4(child, 0)
     took = {
         "wall_seconds": time.perf_counter() - start,

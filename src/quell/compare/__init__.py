@@ -1,0 +1,25 @@
+"""Many denoisers on one scan: run, judged alike, one table and one page.
+
+The way: which contestants -> run each as a command of its own, unless it is done already -> judge
+what it wrote, by a truth or a repeat -> table, page.
+
+Reading order: asked, folder, contestants, running, judging, table, showing.
+"""
+
+from .asked import Comparison
+from .contestants import Contestant, external, of_quell, quells_own
+from .folder import compare_file
+from .judging import Judge
+from .table import Row, as_text
+
+__all__ = [
+    "Comparison",
+    "Contestant",
+    "Judge",
+    "Row",
+    "as_text",
+    "compare_file",
+    "external",
+    "of_quell",
+    "quells_own",
+]

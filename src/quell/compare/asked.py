@@ -1,0 +1,62 @@
+"""What is asked of a comparison."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..outputs import refuse_place
+from ..series import InputError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one comparison reads, runs and writes.
+
+    scan      the noisy scan
+    out       folder
+    methods   "all", or names with commas, each with :preset where wanted
+    externals NAME=COMMAND each
+    truth     of the scan, where it is known
+    repeat    a second acquisition of the same volumes
+    recorrupt add noise to the scan, have that denoised, and judge by the rest
+    minutes   that each contestant has
+    preset    of methods that name none
+    again     run what is done already
+    """
+
+    scan: Path
+    out: Path
+    methods: str = "all"
+    externals: tuple[str, ...] = ()
+    truth: Path | None = None
+    repeat: Path | None = None
+    recorrupt: bool = False
+    mask: Path | None = None
+    bval: Path | None = None
+    bvec: Path | None = None
+    noise_in: Path | None = None
+    minutes: float = 10.0
+    preset: str = "fast"
+    again: bool = False
+    named: str = ""  # the scan's name, where `scan` is a copy with more noise
+
+    @property
+    def title(self) -> str:
+        """The name of the scan that was given."""
+        return self.named or self.scan.name
+
+    def refuse(self) -> None:
+        """Raise InputError for what can't be meant."""
+        if bool(self.truth) + bool(self.repeat) + self.recorrupt > 1:
+            raise InputError(
+                "--truth, --repeat and --recorrupt exclude each other; give one of them", 2
+            )
+        if not self.minutes > 0:  # NaN fails too
+            raise InputError(f"{self.minutes:g} minutes are none; give more than 0", 2)
+        if self.out.exists() and not self.out.is_dir():
+            raise InputError(f"{self.out} is a file; give a folder", 2)
+        is_new = not self.out.exists() or not any(self.out.iterdir())
+        if not is_new and not (self.out / "comparison.json").exists():
+            raise InputError(
+                f"{self.out} holds something else than a comparison; give an empty or a new folder"
+            )
+        refuse_place(self.out)

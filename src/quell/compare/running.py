@@ -1,0 +1,123 @@
+"""Running: one contestant as a process of its own, within its time, and what became of it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import measured
+from ..series import replacing
+from ..voice import printable
+
+PATIENCE = 30.0  # seconds from being asked to stop to being ended: a checkpoint is written in them
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MRTRIX_NTHREADS")
+DONE, FAILED, LATE = "done", "failed", "out of time"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one contestant; kept beside its result, so that it need not run again.
+
+    key      of scan, contestant and version: another one is another run
+    status   "done", "failed" or "out of time"
+    why      in a sentence, where it is not done
+    seconds  of the whole command
+    memory   bytes, its peak
+    command  as it was run
+    scores   by name, of the judge `judged`
+    """
+
+    key: str
+    status: str
+    why: str = ""
+    seconds: float = float("nan")
+    memory: float = float("nan")
+    command: list[str] = field(default_factory=list)
+    judged: str = ""
+    scores: dict[str, float | None] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def read(path: Path) -> "Outcome | None":
+        """What an earlier run left; None where there is none, or none that can be read."""
+        try:
+            known: dict[str, Any] = json.loads(path.read_text("utf-8"))
+            return Outcome(**{**known, **{n: known[n] or float("nan") for n in NUMBERS}})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write(self, path: Path) -> None:
+        """Keep it, whole or not at all."""
+        plain = {n: None if v != v else v for n, v in asdict(self).items()}  # JSON has no NaN
+        with replacing(path) as file:
+            file.write((json.dumps(plain, indent=2) + "\n").encode("utf-8", "backslashreplace"))
+
+
+NUMBERS = ("seconds", "memory")
+
+
+def run(command: list[str], folder: Path, seconds: float, threads: int, key: str) -> Outcome:
+    """Run a command to its end, or to the end of its time.
+
+    folder   for its log
+    seconds  that it has
+    threads  told to the libraries that it may use
+
+    Whatever the command starts ends with it, also when this process is interrupted.
+    """
+    took, log = folder / "took.json", folder / "log.txt"
+    took.unlink(missing_ok=True)
+    environment = os.environ | dict.fromkeys(THREADS, str(threads))
+    with open(log, "wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, measured.__file__, str(took), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            _stop(process)
+            why = f"not done after {seconds / 60:.3g} minutes; give it more, and it goes on"
+            return Outcome(key, LATE, why, command=command)
+        except BaseException:
+            _stop(process)
+            raise
+    if process.returncode != 0:
+        return Outcome(key, FAILED, _last_words(log, process.returncode), command=command)
+    cost = json.loads(took.read_text())
+    took.unlink()
+    return Outcome(
+        key, DONE, seconds=cost["wall_seconds"], memory=cost["peak_bytes"], command=command
+    )
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ask the whole group to stop, then end what is left of it."""
+    for sent, patience in ((signal.SIGTERM, PATIENCE), (signal.SIGKILL, PATIENCE)):
+        try:
+            os.killpg(process.pid, sent)
+            end = time.monotonic() + patience
+            while time.monotonic() < end:
+                process.poll()
+                os.killpg(process.pid, 0)  # raises once nobody is left
+                time.sleep(0.05)
+        except (ProcessLookupError, PermissionError):  # the latter: only ended ones are left
+            break
+    process.wait()
+
+
+def _last_words(log: Path, status: int) -> str:
+    """The last line that a failed command wrote, or how it ended."""
+    lines = log.read_bytes()[-4000:].decode("utf-8", "replace").splitlines()
+    said = [printable(line.strip()) for line in lines if line.strip()]
+    last = (said or [f"it ended with status {status}"])[-1]
+    return last.removeprefix("quell: ")[:300]

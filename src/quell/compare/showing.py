@@ -1,0 +1,85 @@
+"""Showing: the tables and the page of a comparison, in its folder."""
+
+from collections.abc import Iterator, Sequence
+
+from ..pipeline import Options, describe_noise, versions
+from ..report import ComparisonFacts, Tile, write_comparison
+from ..series import replacing
+from .asked import Comparison
+from .judging import Judge, read_result
+from .running import DONE
+from .table import (
+    COLUMNS,
+    MEANINGS,
+    Row,
+    as_csv,
+    as_json,
+    as_markdown,
+    cell,
+    columns_of,
+    ranked,
+    remark_of,
+)
+
+
+def write_tables(asked: Comparison, judge: Judge, rows: Sequence[Row], options: Options) -> None:
+    """comparison.csv, .json and .md of the rows so far."""
+    best = ranked(rows)
+    about = {
+        "scan": asked.title,
+        "judged_by": judge.words,
+        "noise": describe_noise(judge.noise, judge.scan.where).removeprefix("noise: "),
+        "lag_one": judge.noise.lag_one(),
+        "preset": asked.preset,
+        "seed": options.seed,
+        "minutes_per_method": asked.minutes,
+        "versions": versions(),
+    }
+    for ending, text in (
+        ("csv", as_csv(best)),
+        ("json", as_json(best, about)),
+        ("md", as_markdown(best)),
+    ):
+        with replacing(asked.out / f"comparison.{ending}") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_page(asked: Comparison, judge: Judge, rows: Sequence[Row], command: str) -> None:
+    """comparison.html of the rows, best first."""
+    write_comparison(asked.out / "comparison.html", facts_of(asked, judge, rows, command))
+
+
+def facts_of(asked: Comparison, judge: Judge, rows: Sequence[Row], command: str) -> ComparisonFacts:
+    """What the page shows."""
+    columns = columns_of(rows)
+    return ComparisonFacts(
+        title=asked.title,
+        judged_by=judge.words,
+        noise=describe_noise(judge.noise, judge.scan.where).removeprefix("noise: "),
+        columns=[(COLUMNS[c][0], MEANINGS[c]) for c in columns],
+        rows=[(r.name, r.about, [cell(r, c) for c in columns], remark_of(r)) for r in rows],
+        tiles=_tiles(judge, rows),
+        sigma=judge.noise.sigma,
+        mask=judge.scan.where,
+        affine=judge.scan.affine,
+        volume=judge.shown,
+        command=command,
+        versions=versions(),
+    )
+
+
+def _tiles(judge: Judge, rows: Sequence[Row]) -> Iterator[Tile]:
+    """One volume of the reference, of the scan and of every result, read one after the other."""
+    v, noisy = judge.shown, judge.scan.data
+    level = 1.0 if judge.noise.levels is None else float(judge.noise.levels[v])
+    if judge.reference is not None:
+        yield Tile(judge.words, judge.reference.data[..., v], None)
+    for row in rows:
+        if row.outcome.status != DONE:
+            continue
+        said = cell(row, "gain") + " dB" if row.value("gain") is not None else ""
+        if row.result is None:
+            yield Tile(row.name, noisy[..., v], None, said)
+            continue
+        denoised = read_result(row.result, judge.scan)[..., v]
+        yield Tile(row.name, denoised, (noisy[..., v] - denoised) / level, said)

@@ -1,0 +1,150 @@
+"""The table of a comparison: rows sorted by the referee, as CSV, JSON and Markdown."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .running import DONE, Outcome
+
+COLUMNS = {
+    "gain": ("gain, dB", "{:.2f}"),
+    "gain_error": ("±", "{:.2f}"),
+    "rmse": ("rmse", "{:.4g}"),
+    "fa_error": ("FA error", "{:.4f}"),
+    "tensor_gain": ("tensor gain, dB", "{:.2f}"),
+    "structure": ("structure", "{:.3f}"),
+    "ratio": ("residual / σ", "{:.2f}"),
+    "seconds": ("seconds", "{:.0f}"),
+    "memory": ("GiB", "{:.2f}"),
+}
+MEANINGS = {
+    "gain": "how many times less mean squared error than the noisy scan has",
+    "gain_error": "one standard error of the gain, from the scatter over the volumes",
+    "rmse": "root mean square error, in the units of the scan",
+    "fa_error": "root mean square difference of fractional anisotropy from the truth's",
+    "tensor_gain": "the same of the signal that the fitted tensors predict for the repeat",
+    "structure": "how unevenly the removed power lies in space, beyond chance; 0 for noise",
+    "ratio": "size of what was removed over the noise; 1 at most, above it signal went too",
+    "seconds": "of the whole command",
+    "memory": "peak of the whole command",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a contestant and what became of it.
+
+    result  the file that it wrote; None for the scan as it is
+    """
+
+    name: str
+    about: str
+    outcome: Outcome
+    result: Path | None = None
+
+    def value(self, column: str) -> float | None:
+        """A number of the row; None where there is none."""
+        if column == "seconds":
+            number = self.outcome.seconds
+        elif column == "memory":
+            number = self.outcome.memory / 2**30
+        else:
+            return self.outcome.scores.get(column)
+        return number if number == number else None
+
+
+def ranked(rows: Sequence[Row]) -> list[Row]:
+    """Best first; without a referee the evenest residual first; what is not done last."""
+
+    def rank(row: Row) -> tuple[bool, float]:
+        gain = row.value("gain")
+        if gain is None:
+            structure = row.value("structure")
+            gain = float("-inf") if structure is None else -structure
+        return row.outcome.status != DONE, -gain
+
+    return sorted(rows, key=rank)
+
+
+def columns_of(rows: Sequence[Row]) -> list[str]:
+    """The columns that hold a number."""
+    return [name for name in COLUMNS if any(row.value(name) is not None for row in rows)]
+
+
+def cell(row: Row, column: str) -> str:
+    """A number as it is printed."""
+    value = row.value(column)
+    return "–" if value is None else COLUMNS[column][1].format(value)
+
+
+def remark_of(row: Row) -> str:
+    """Why there is no result, or what to know about it."""
+    if row.outcome.status != DONE:
+        return f"{row.outcome.status}: {row.outcome.why}"
+    return "; ".join(row.outcome.remarks)
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """A table for a page of text."""
+    columns = columns_of(rows)
+    lines = ["| method | " + " | ".join(COLUMNS[c][0] for c in columns) + " | remarks |"]
+    lines.append("| --- | " + "--: | " * len(columns) + "--- |")
+    for row in rows:
+        cells = [_escaped(row.name), *(cell(row, c) for c in columns), _escaped(remark_of(row))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """A table for a program: every number in full, empty where there is none."""
+    file = io.StringIO()
+    columns = columns_of(rows)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["method", "status", *columns, "remarks"])
+    for row in rows:
+        numbers = ["" if (v := row.value(c)) is None else repr(v) for c in columns]
+        writer.writerow([row.name, row.outcome.status, *numbers, remark_of(row)])
+    return file.getvalue()
+
+
+def as_json(rows: Sequence[Row], about: dict[str, Any]) -> str:
+    """Everything, for a program."""
+    content = {
+        **about,
+        "rows": [
+            {
+                "method": row.name,
+                "about": row.about,
+                "status": row.outcome.status,
+                "scores": row.outcome.scores,
+                "seconds": row.value("seconds"),
+                "peak_bytes": None if row.value("memory") is None else row.outcome.memory,
+                "remarks": remark_of(row),
+                "command": row.outcome.command,
+            }
+            for row in rows
+        ],
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_text(rows: Sequence[Row]) -> str:
+    """A table for a terminal."""
+    columns = columns_of(rows)
+    table = [["method", *(COLUMNS[c][0] for c in columns)]]
+    table += [[row.name, *(cell(row, c) for c in columns)] for row in rows]
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    lines = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))])  # noqa: B905
+        for line in table
+    ]
+    notes = [f"{row.name}: {remark_of(row)}" for row in rows if remark_of(row)]
+    return "\n".join([*lines, *notes])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
