@@ -438,3 +438,33 @@ def test_check_sees_a_noise_map_that_is_off_by_a_fifth(quell, tmp_path, factor, 
     ran = quell("check", path, "--noise-in", tmp_path / "sigma.nii.gz")
     assert ran.status == 0
     assert ("[noise-map-off]" in " ".join(ran.out.split())) == is_off
+
+
+def test_the_maps_that_mppca_finds_are_written_on_the_grid_of_the_scan(quell, scan, tmp_path):
+    rank, noise = tmp_path / "rank.nii.gz", tmp_path / "sigma.nii.gz"
+    words = ["--method", "mppca", "--no-report", "--threads", "1"]
+    words += ["--map-out", f"rank={rank}", "--map-out", f"noise={noise}"]
+    ended = quell("denoise", scan, tmp_path / "out.nii.gz", *words)
+    assert ended.status == 0, ended.err
+    given = nib.load(scan)
+    for path in (rank, noise):
+        image = nib.load(path)
+        assert image.shape == given.shape[:3]
+        np.testing.assert_array_equal(image.affine, given.affine)
+    assert (nib.load(rank).get_fdata() >= 0).all()
+    assert np.median(nib.load(noise).get_fdata()) == pytest.approx(40, rel=0.2)  # a small piece
+
+
+@pytest.mark.parametrize(
+    ("method", "words", "said"),
+    [
+        ("mppca", "magic=m.nii.gz", "finds no map 'magic'; it finds noise, rank"),
+        ("patch2self", "rank=m.nii.gz", "it finds none"),
+        ("mppca", "rank", "names no file"),
+        ("mppca", "rank=m.txt", "ends in .nii"),
+    ],
+)
+def test_a_map_that_cannot_be_written_is_refused(quell, scan, tmp_path, method, words, said):
+    ended = quell("denoise", scan, tmp_path / "o.nii.gz", "--method", method, "--map-out", words)
+    assert ended.status == 2
+    assert said in ended.err

@@ -34,6 +34,7 @@ TINY: dict[str, dict[str, int]] = {
     "neighbor2neighbor": {"steps": 40, "channels": 8, "patch": 24},
     "deep_image_prior": {"steps": 30, "channels": 8},
     "nlm": {"search": 1},
+    "mppca": {"stride": 2},
     "ascm": {"search": 1},
 }
 # How far the mean of a volume may move, as a share of it; 0.01 where nothing is said.

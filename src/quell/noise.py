@@ -411,7 +411,7 @@ def _pairs(series: Series) -> tuple[list[tuple[int, int]], str]:
 
 def voxels_in_mask(data: np.ndarray, mask: np.ndarray, scale: Scale) -> np.ndarray:
     """(voxels, V) of the mask in the scale's units."""
-    Y, sigma = data[mask], scale.sigma[mask]
+    Y, sigma = data[mask].astype(np.float32, copy=False), scale.sigma[mask]
     for rows in _chunks(len(Y)):  # a part at a time: no second copy
         inside = replace(scale, sigma=sigma[rows][:, None, None])
         Y[rows] = inside.apply(Y[rows][:, None, None, :])[:, 0, 0, :]

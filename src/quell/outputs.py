@@ -16,7 +16,7 @@ import numpy as np
 from .contrasts import load_contrasts
 from .demodulation import along
 from .kspace import join, load_kspace, reconstruct
-from .methods import CanSample
+from .methods import CanSample, Method
 from .models import Fit, options_of, read_model, refuse_model_of_one_scan, write_model
 from .pipeline import (
     Options,
@@ -63,6 +63,7 @@ class Files:
     spread_out: Path | None = None
     model_out: Path | None = None
     report: Path | None = None
+    maps: tuple[tuple[str, Path], ...] = ()  # what a method finds beside its result, and where to
 
     ASKED: ClassVar = (
         "noise_out", "residual_out", "phase_out", "spread_out", "model_out", "report", "out",
@@ -80,7 +81,8 @@ class Files:
     def written(self) -> list[Path]:
         """Everything that may be written, the denoised series last."""
         asked = [getattr(self, name) for name in self.ASKED]
-        return [*_all_beside(self.out), *(path for path in asked if path)]
+        maps = [path for _, path in self.maps]
+        return [*_all_beside(self.out), *maps, *(path for path in asked if path)]
 
     @property
     def work(self) -> Path:
@@ -147,6 +149,7 @@ def denoise_file(
             "--set output=chain --set rule=posterior --set samples=4, or leave --spread-out out",
             2,
         )
+    _refuse_maps(files, method)
     try:
         result = denoise(
             scan,
@@ -196,7 +199,7 @@ def remains(work: Path) -> bool:
 def _refuse_paths(files: Files, force: bool) -> None:
     """Raise InputError for outputs that can't or must not be written, before any work is done."""
     images = files.out, files.noise_out, files.residual_out, files.phase_out, files.spread_out
-    for path in images:
+    for path in (*images, *(path for _, path in files.maps)):
         refuse_ending(path, NIFTI_ENDINGS)
     refuse_ending(files.model_out, (".safetensors",))
     refuse_ending(files.report, (".html", ".htm"))
@@ -254,6 +257,15 @@ def _refuse_full_disk(files: Files, scan: Series) -> None:
             )
 
 
+def _refuse_maps(files: Files, method: Method) -> None:
+    """Raise InputError (status 2) for a map that the method does not find."""
+    there = getattr(method, "maps", ())
+    for name, _ in files.maps:
+        if name not in there:
+            known = f"it finds {', '.join(there)}" if there else "it finds none; leave it out"
+            raise InputError(f"{method.name} finds no map {name!r}; {known}", 2)
+
+
 def _write(files: Files, result: Result, scan: Series, options: Options, command: str) -> None:
     """Everything that was asked for, or nothing and the files as they were.
 
@@ -265,6 +277,7 @@ def _write(files: Files, result: Result, scan: Series, options: Options, command
         for path in new.values():
             path.parent.mkdir(parents=True, exist_ok=True)
         moved: Any = {name: new.get(getattr(files, name)) for name in Files.ASKED}
+        moved["maps"] = tuple((name, new[path]) for name, path in files.maps)
         _write_all(replace(files, **moved), result, scan, options, command)
         for path, written in new.items():
             if written.exists():
@@ -300,6 +313,8 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
     if files.spread_out:
         assert result.spread is not None  # else refused before any work
         write_nifti(files.spread_out, result.spread, scan)
+    for name, path in files.maps:
+        write_nifti(path, result.kept[f"{name} map"], replace(scan, is_one_image=False))
     if files.model_out:
         write_model(files.model_out, result, scan, options)
     if files.report:

@@ -44,6 +44,7 @@ from .options import (
     Settings,
     Threads,
     option,
+    read_maps,
     read_settings,
     report_of,
 )
@@ -66,6 +67,15 @@ def denoise(
     phase_out: PhaseOut = None,
     spread_out: Annotated[
         Path | None, option(OUTPUTS, "write the spread over samples here", **FILE)
+    ] = None,
+    map_out: Annotated[
+        list[str] | None,
+        option(
+            OUTPUTS,
+            "write what the method finds beside its result, such as rank=FILE of mppca; repeatable",
+            "--map-out",
+            metavar="NAME=FILE",
+        ),
     ] = None,
     model_out: Annotated[
         Path | None, option(OUTPUTS, "write the model here, .safetensors", **FILE)
@@ -145,6 +155,7 @@ def denoise(
         spread_out=spread_out,
         model_in=model,
         model_out=model_out,
+        maps=read_maps(map_out or []),
         report=report_of(out, report, no_report),
     )
     command = shlex.join(["quell", *sys.argv[1:]])

@@ -25,9 +25,12 @@ def methods() -> None:
             ("needs", kind.needs),
             ("presets", ", ".join(kind.presets)),
             ("settings", settings),
+            ("maps", ", ".join(getattr(kind, "maps", ()))),
             ("paper", kind.paper),
         )
         for label, text in rows:
+            if not text:
+                continue
             print(hanging(f"  {label}", text, indent=12))
 
 

@@ -96,6 +96,17 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
+def read_maps(pairs: list[str]) -> tuple[tuple[str, Path], ...]:
+    """ "rank=rank.nii.gz" as a name and a path."""
+    found = []
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals or not path:
+            raise InputError(f"--map-out {pair} names no file; write it as rank=rank.nii.gz", 2)
+        found.append((name.strip(), Path(path)))
+    return tuple(found)
+
+
 def _number_or_text(word: str) -> int | float | str:
     for kind in (int, float):
         try:

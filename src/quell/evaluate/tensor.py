@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from dipy.core.gradients import gradient_table
-from dipy.reconst.dti import TensorModel
 
 from ..series import B0_MAX
 
@@ -69,6 +67,9 @@ def md_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> float
 
 def _fit(data: np.ndarray, bvals: np.ndarray, bvecs: np.ndarray, mask: np.ndarray) -> Any:
     """DIPY's fit in the voxels of the mask, and its gradient table."""
+    from dipy.core.gradients import gradient_table  # large: only for those who fit tensors
+    from dipy.reconst.dti import TensorModel
+
     n_b0 = int(np.sum(bvals <= B0_MAX))
     n_dwi = len(bvals) - n_b0
     if n_b0 == 0 or n_dwi < 6:

@@ -55,6 +55,7 @@ class MpPca:
     paper: ClassVar[str] = "Veraart et al. 2016, NeuroImage 142:394; Gavish and Donoho 2017"
     needs: ClassVar[str] = "15 volumes or more, neither smoothed nor interpolated"
     units: ClassVar[str] = "scanner"
+    maps: ClassVar[tuple[str, ...]] = ("noise", "rank")  # kept beside the result
     summary: ClassVar[str] = "principal components of patches, shrunk by random matrix theory"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "default": {},
