@@ -161,13 +161,14 @@ def table(results: dict[str, Any]) -> str:
         key=lambda m: -np.mean([_number(found.get(m), "gain", -99.0) for found in rows.values()]),
     )
     letters = {name: "ABC"[i] for i, name in enumerate(scans)}
+    software = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
     lines = [
         "# Every method side by side",
         "",
         "`quell compare`, preset `fast` but where another is named, every method a command of "
         f"its own with {results['threads']} thread(s), two scans at a time, on "
-        f"{results['processor']}, {results['date']}; versions: " + ", ".join(f"{k} {v}" for k, v in results["versions"].items())
-        + ". Made by `benchmarks/comparison.py`; nothing here is typed by hand. Best mean gain "
+        f"{results['processor']}, {results['date']}; versions: {software}. "
+        "Made by `benchmarks/comparison.py`; nothing here is typed by hand. Best mean gain "
         "first. One draw of the noise, one seed: gaps of a tenth of a dB mean nothing.",
         "",
         *(f"- **{letters[name]}**: {scan['words']}. {scan['noise']}."

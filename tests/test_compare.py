@@ -12,7 +12,7 @@ import pytest
 
 from conftest import write_scan
 from quell.compare import Judge, as_text
-from quell.compare.contestants import external, of_quell, quells_own, refuse_twins
+from quell.compare.contestants import NOISY, external, of_quell, quells_own, refuse_twins
 from quell.compare.judging import read_result
 from quell.compare.running import DONE, FAILED, LATE, Outcome, run
 from quell.compare.table import Row, as_csv, as_json, as_markdown, ranked
@@ -114,7 +114,32 @@ def test_what_is_done_is_not_run_again_and_what_changed_is(quell, files):
     assert compare("--external", half, "--external", shrink(files, "all", 1.0)) == 1
     assert compare("--external", shrink(files, "half", 0.6)) == 1  # anew: the old file went
     assert table(files)["half"]["gain"] != before["half"]["gain"]
+    result = files["out"] / "half" / "denoised.nii.gz"
+    last = result.stat().st_mtime_ns
+    assert compare("--external", shrink(files, "half", 0.6)) == 1
+    assert result.stat().st_mtime_ns == last
     assert compare("--external", shrink(files, "half", 0.6), "--again") == 1
+    assert result.stat().st_mtime_ns > last
+    result.unlink()  # by hand: what was said of it is worth nothing
+    assert compare("--external", shrink(files, "half", 0.6)) == 1
+    assert result.exists()
+
+
+def test_a_run_that_was_stopped_leaves_no_outcome_of_an_earlier_one(quell, files, monkeypatch):
+    words = ["compare", files["scan"], "--out", files["out"], "--methods", "none"]
+    words += ["--external", shrink(files, "half", 0.5)]
+    assert quell(*words).status == 0
+
+    def stop(*_: object) -> Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("quell.compare.folder.run", stop)
+    ended = quell(*words, "--again")
+    assert ended.status == 130
+    assert "run the same command again to go on" in ended.err
+    monkeypatch.undo()
+    assert quell(*words).status == 0
+    assert (files["out"] / "half" / "denoised.nii.gz").exists()
 
 
 def test_one_failure_stops_nobody(quell, files):
@@ -167,6 +192,9 @@ def test_when_all_fail_the_command_fails(quell, files):
         (["--external", "a/b=program {in} {out}"], 2, "not understood"),
         (["--external", "mine=program {in}"], 2, "where to read or to write"),
         (["--external", "mine=program '{in} {out}"], 2, "quotes"),
+        (["--external", "mine=sh -c \"p '{in}' {out}\""], 2, "leave out those quotes"),
+        (["--external", "comparison.json=program {in} {out}"], 2, "quell's own name"),
+        (["--external", "n" * 101 + "=program {in} {out}"], 2, "not understood"),
         (["--truth", "TRUTH", "--repeat", "REPEAT"], 2, "exclude each other"),
         (["--truth", "TRUTH", "--recorrupt"], 2, "exclude each other"),
         (["--truth", "SCAN"], 1, "holds the noise of the scan itself"),
@@ -231,8 +259,11 @@ def test_paths_are_quoted_only_inside_a_line_for_a_shell():
     places = {"in": "/a b/$(rm x).nii", "out": "o", "threads": "2"}
     plain = external("p=prog --in={in} {out} -n {threads}").command(places)
     assert plain == ["prog", "--in=/a b/$(rm x).nii", "o", "-n", "2"]  # no shell reads these
-    shell = external("p=sh -c 'prog {in} | cat > {out}'").command(places)
-    assert shell[2] == "prog '/a b/$(rm x).nii' | cat > o"
+    for line in ("sh -c 'prog {in}|cat>{out}'", "env A=1 /bin/bash -ec 'prog {in}|cat>{out}'"):
+        shell = external(f"p={line}").command(places)
+        assert shell[-1] == "prog '/a b/$(rm x).nii'|cat>o"
+    other = external("p=matlab -batch \"f('{in}', '{out}')\"").command(places)
+    assert other[2] == "f('/a b/$(rm x).nii', 'o')"  # no shell reads this either
 
 
 def test_a_place_that_there_is_none_of_is_said():
@@ -362,7 +393,27 @@ def test_without_a_referee_the_evenest_residual_stands_first(clean):
     blurred = judge.scores(np.broadcast_to(clean.data.mean(axis=(0, 1)), clean.data.shape))
     assert "gain" not in even
     rows = [Row(n, "", Outcome("", DONE, scores=s)) for n, s in (("b", blurred), ("a", even))]
-    assert [row.name for row in ranked(rows)] == ["a", "b"]
+    rows += [
+        Row("c", "", Outcome("", FAILED)),
+        Row(NOISY, "", Outcome("", DONE, scores=judge.scores(judge.scan.data))),
+    ]
+    rows = [replace(row, result=None if row.name == NOISY else Path("x")) for row in rows]
+    assert [row.name for row in ranked(rows)] == ["a", "b", NOISY, "c"]
+
+
+def test_no_error_at_all_stands_first():
+    gains = {"a": 3.0, "b": None, "c": -1.0}
+    rows = [Row(n, "", Outcome("", DONE, scores={"gain": g})) for n, g in gains.items()]
+    assert [row.name for row in ranked(rows)] == ["b", "a", "c"]
+
+
+def test_volumes_that_differ_in_noise_are_measured_in_units_of_their_own(clean):
+    judge = judge_of(clean, None, False)
+    levels = np.linspace(1, 3, clean.n_volumes).astype(np.float32)
+    n = np.random.default_rng(0).standard_normal(clean.data.shape).astype(np.float32)
+    noise = replace(judge.noise, sigma=np.full(clean.mask.shape, SIGMA, np.float32), levels=levels)
+    scan = replace(judge.scan, data=clean.data + SIGMA * levels * n)
+    assert Judge(scan, noise).scores(clean.data)["ratio"] == pytest.approx(1, abs=0.02)
 
 
 # ---- the table -----------------------------------------------------------------------------------

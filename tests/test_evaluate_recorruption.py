@@ -93,3 +93,13 @@ def test_volumes_may_differ_in_noise(clean):
     pair = Recorruption.of(clean + n, np.ones(clean.shape[:3], bool), noise, rng, A)
     score = pair.score(pair.given, np.array([1, 7]))
     assert score.mse_over_variance == pytest.approx(1, abs=0.15)
+
+
+def test_voxels_that_the_scanner_zeroed_stay_zero(clean):
+    data = clean.copy()
+    data[:4] = 0
+    pair = Recorruption.of(
+        data, np.ones(data.shape[:3], bool), model(data.shape), np.random.default_rng(0), A
+    )
+    assert (pair.given[:4] == 0).all()
+    assert not pair.where[:4].any()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import quell
 from quell.marchenko_pastur import Law
 from quell.methods import make
 from quell.methods.mppca import MpPca, Whitener, patch_shape, shrink_patches, starts
@@ -251,3 +252,10 @@ def test_settings_that_do_not_fit_are_refused_in_words(settings, words):
     with pytest.raises(InputError, match=words) as refusal:
         make("mppca", **settings)
     assert refusal.value.status == 2
+
+
+def test_a_stride_beyond_the_patch_leaves_no_voxel_out():
+    clean = phantom("small").clean
+    out = quell.denoise(clean, method="mppca", stride=50, extent=3, threads=1).denoised
+    assert np.isfinite(out).all()
+    assert (out[clean.mask] != 0).mean() > 0.99

@@ -19,7 +19,10 @@ def main() -> None:
     """Write wall seconds, processor seconds and peak memory; exit as the command did."""
     out, *command = sys.argv[1:]
     start = time.perf_counter()
-    child = os.posix_spawnp(command[0], command, os.environ)
+    try:
+        child = os.posix_spawnp(command[0], command, os.environ)
+    except OSError as error:
+        sys.exit(f"the program {command[0]} can't be started: {error.strerror}")
     for stop in (signal.SIGINT, signal.SIGTERM):  # sent to both: the command says how it ends
         signal.signal(stop, signal.SIG_IGN)
     _, status, usage = os.wait4(child, 0)

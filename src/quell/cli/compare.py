@@ -32,9 +32,7 @@ from .options import (
 
 def compare(
     scan: Scan,
-    out: Annotated[
-        Path, option(OUTPUTS, "folder for results, table and page; made anew", metavar="FOLDER")
-    ],
+    out: Annotated[Path, option(OUTPUTS, "folder for results, table and page", metavar="FOLDER")],
     methods: Annotated[
         str,
         option(

@@ -54,6 +54,10 @@ class Comparison:
             raise InputError(f"{self.minutes:g} minutes are none; give more than 0", 2)
         if self.out.exists() and not self.out.is_dir():
             raise InputError(f"{self.out} is a file; give a folder", 2)
+        given = (self.scan, self.truth, self.repeat, self.mask, self.bval, self.bvec, self.noise_in)
+        for path in filter(None, given):
+            if self.out.resolve() in path.resolve().parents:
+                raise InputError(f"{path} lies in {self.out}; give another folder, or move it", 2)
         is_new = not self.out.exists() or not any(self.out.iterdir())
         if not is_new and not (self.out / "comparison.json").exists():
             raise InputError(

@@ -3,7 +3,8 @@
 Idea    A denoiser is a command that reads one file and writes another: quell's methods and any
         other program stand on the same footing, are timed alike, and fail alone.
 Trap    No shell is involved, so a file name can't be taken for a command. Where a person hands a
-        whole line to a shell (sh -c 'a {in} | b > {out}'), the paths in it are quoted for it.
+        line to a shell (sh -c 'a {in} | b > {out}'), the paths in it are quoted for it; quotes of
+        the person's own around them would undo that, and are refused.
 """
 
 import re
@@ -18,7 +19,12 @@ from ..pipeline import Options, refuse_scan
 from ..series import InputError, Series
 
 PLACES = re.compile(r"\{(in|out|bval|bvec|mask|threads)\}")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+SHELLS = ("sh", "bash", "dash", "ksh", "zsh")
+QUOTED = re.compile(r"""(["'])[^"']*\{(in|out|bval|bvec|mask)\}[^"']*\1""")
+OWN_FILES = {f"comparison.{ending}" for ending in ("csv", "json", "md", "html")} | {
+    "recorrupted.nii.gz", "noise.nii.gz",
+}  # of a comparison's folder  # fmt: skip
 NOISY = "noisy"  # the scan as it is, the first row of every table
 
 
@@ -50,16 +56,25 @@ class Contestant:
         places  a path or a number for each name in braces; InputError for one that is not there
         """
 
-        def fill(word: str) -> str:
+        def fill(word: str, is_line: bool) -> str:
             def place(match: re.Match[str]) -> str:
                 if match[1] not in places:
                     raise InputError(f"{self.name} asks for {{{match[1]}}}, which there is none of")
-                text = places[match[1]]
-                return shlex.quote(text) if re.search(r"\s", word) else text
+                return shlex.quote(places[match[1]]) if is_line else places[match[1]]
 
             return PLACES.sub(place, word)
 
-        return [fill(word) for word in self.words]
+        return [fill(word, i in lines_for_a_shell(self.words)) for i, word in enumerate(self.words)]
+
+
+def lines_for_a_shell(words: tuple[str, ...]) -> set[int]:
+    """Which words of a command a shell reads as a line: those behind the -c of one."""
+    is_shell = [Path(word).name in SHELLS for word in words]
+    return {
+        i
+        for i in range(2, len(words))
+        if re.fullmatch(r"-[a-z]*c", words[i - 1]) and any(is_shell[: i - 1])
+    }
 
 
 def quells_own(asked: str, preset: str, scan: Series, options: Options) -> list[Contestant]:
@@ -69,12 +84,11 @@ def quells_own(asked: str, preset: str, scan: Series, options: Options) -> list[
     preset   of the others; where a method has none of that name, its default
     options  noise, seed, device and threads of all
 
-    Of "all", those that can't take the scan are left out. Raises InputError (status 2) for a
-    method or preset that does not exist.
+    Of "all", those that can't be used, or can't take the scan, are left out. Raises InputError
+    (status 2) for a method or preset that does not exist.
     """
     if asked.strip() == "all":
-        every = [of_quell(name, preset, options) for name in names()]
-        return [one for one in every if _takes(one.name, scan)]
+        return [of_quell(name, preset, options) for name in names() if _takes(name, scan)]
     if asked.strip() == "none":
         return []
     found = []
@@ -130,15 +144,20 @@ def external(text: str) -> Contestant:
             "into its command",
             2,
         )
+    if any(QUOTED.search(words[i]) for i in lines_for_a_shell(words)):
+        raise InputError(
+            f"--external {name} has quotes around a place in braces; leave out those quotes",
+            2,
+        )
     return Contestant(name, words, repr(words), f"external: {line.strip()}", is_own=False)
 
 
 def refuse_twins(contestants: list[Contestant]) -> None:
     """Raise InputError (status 2) where two would write to one place."""
-    seen = {NOISY}
+    seen = {NOISY, *OWN_FILES}
     for one in contestants:
         if one.folder.lower() in seen:  # some file systems take A for a
-            raise InputError(f"{one.name} stands twice; give every contestant its own name", 2)
+            raise InputError(f"{one.name} stands twice or is quell's own name; give another", 2)
         seen.add(one.folder.lower())
 
 

@@ -66,11 +66,11 @@ def compare_file(asked: Comparison, options: Options, command: str, voice: Voice
     scan, _, _, noise, _ = known(scan, options, Run(), noise_map=noise_map)
     judge = Judge.of(scan, noise, asked.truth, asked.repeat)
     asked.out.mkdir(exist_ok=True)
+    write_tables(asked, judge, [], options)  # from here on the folder is known as a comparison's
     _refuse_full_disk(asked.out, scan, len(contestants))
     if asked.recorrupt:
         asked, judge = recorrupted(asked, judge, options.seed)
     rows = [_row_of_noisy(judge)]
-    write_tables(asked, judge, rows, options)  # from here on the folder is known as a comparison's
     with _finished_are_kept(asked.out):
         for i, one in enumerate(contestants, start=1):
             voice.say(f"{one.name} ({i} of {len(contestants)})")
@@ -88,6 +88,11 @@ def compare_file(asked: Comparison, options: Options, command: str, voice: Voice
 def recorrupted(asked: Comparison, judge: Judge, seed: int) -> tuple[Comparison, Judge]:
     """The same comparison of the scan with more noise, which is written into its folder."""
     scan, noise = judge.scan, judge.noise
+    if "counts as noise" in noise.source:
+        raise InputError(
+            f"the noise is known from {noise.source}, too little to judge by --recorrupt; "
+            "leave it out, give a repeat, or a noise map"
+        )
     rng = np.random.default_rng(seed)
     more = Recorruption.of(scan.data, scan.where, noise, rng, ADDED_NOISE)
     if not more.where.any():
@@ -111,7 +116,8 @@ def _one(one: Contestant, asked: Comparison, judge: Judge, n_threads: int, voice
     folder.mkdir(exist_ok=True)
     key = key_of(one, asked, judge.scan)
     outcome = Outcome.read(folder / OUTCOME)
-    if outcome is None or outcome.key != key or outcome.status != DONE or asked.again:
+    is_there = (folder / RESULT).is_file() and outcome is not None and outcome.status == DONE
+    if not is_there or outcome is None or outcome.key != key or asked.again:
         outcome = _run_one(one, asked, judge.scan, folder, n_threads, key)
         outcome.write(folder / OUTCOME)
     if outcome.status == DONE and outcome.judged != judge.key:
@@ -130,9 +136,12 @@ def _one(one: Contestant, asked: Comparison, judge: Judge, n_threads: int, voice
 def _run_one(
     one: Contestant, asked: Comparison, scan: Series, folder: Path, n_threads: int, key: str
 ) -> Outcome:
-    """Run it into a name of its own; a result that an earlier run left there goes first."""
-    for old in folder.glob("denoised*"):
-        old.unlink()
+    """Run it into a name of its own; what an earlier run left there, and said of it, goes first."""
+    for old in (folder / OUTCOME, *folder.glob("denoised*")):
+        if old.is_dir() and not old.is_symlink():
+            shutil.rmtree(old)
+        else:
+            old.unlink(missing_ok=True)
     places = {"in": str(asked.scan.absolute()), "out": str((folder / RESULT).absolute())}
     places |= {"threads": str(n_threads)}
     places |= {name: str(path.absolute()) for name, path in gradients_of(scan).items()}

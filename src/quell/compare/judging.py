@@ -79,6 +79,8 @@ class Judge:
             return Judge(scan, noise)
         reference = load(path)
         what = "truth" if truth else "repeat"
+        if np.iscomplexobj(reference.data):
+            raise InputError(f"the {what} {path} is complex and the scan is not; give magnitudes")
         if reference.data.shape != scan.data.shape or not np.allclose(
             reference.affine, scan.affine, atol=1e-3
         ):
@@ -101,15 +103,15 @@ class Judge:
             return  # the noise model is an upper bound: it can't tell
         sigma, ratios = self.noise.sigma, []
         for v in self.volumes:
-            level = 1.0 if self.noise.levels is None else self.noise.levels[v]
+            level = self.level_of(v)
             y, R = self.scan.data[..., v], self.reference.data[..., v]
             bright = self.where & (BRIGHT * level * sigma < R)  # in the dark the noise is smaller
             if bright.sum() >= FEW_VOXELS:
                 ratios.append(float(np.std((y - R)[bright] / sigma[bright]) / level))
         if ratios and (least := float(np.median(ratios))) < LEAST_DIFFERENCE:
             raise InputError(
-                f"{name} holds the noise of the scan itself (they differ by {least:.2f} of it); "
-                "give a truth or a repeat that the scan is no part of"
+                f"{name} holds the noise of the scan itself (they differ by {least:.2f} of it), or "
+                "the noise map is too high; give a truth or a repeat that the scan is no part of"
             )
 
     @property
@@ -128,11 +130,13 @@ class Judge:
     def key(self) -> str:
         """Changes with the reference, the mask and the noise model."""
         crc = zlib.crc32(np.ascontiguousarray(self.scan.where).tobytes())
+        known = (self.scan.bvals, self.scan.bvecs, self.noise.levels, self.noise.covariance)
         beside = [] if self.reference is None else [*self.reference.data]
         beside += [] if self.more is None else [*self.more.target]
-        for array in (self.noise.sigma, *beside):
+        for array in (self.noise.sigma, *beside, *(one for one in known if one is not None)):
             crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
-        return f"{version('quell')}/{self.words}/{crc:08x}"
+        law = f"{self.noise.law}, N = {self.noise.n_coils}"
+        return f"{version('quell')}/{self.words}/{law}/{crc:08x}"
 
     @property
     def volumes(self) -> np.ndarray:
@@ -149,12 +153,18 @@ class Judge:
         inner = ndimage.binary_erosion(mask, np.ones((3, 3, 1)), iterations=ERODED)
         return np.asarray(inner if inner.sum() >= LEAST_VOXELS else mask)
 
+    def level_of(self, v: int) -> float:
+        """Noise of a volume over the noise map."""
+        return 1.0 if self.noise.levels is None else float(self.noise.levels[v])
+
     def scores(self, denoised: np.ndarray) -> Scores:
         """Everything that can be said of one result (X, Y, Z, V), scanner units."""
         mask, sigma = self.scan.where, self.noise.sigma
+        levels = np.float32(1) if self.noise.levels is None else self.noise.levels
         s = residual_statistics(
-            self.scan.data, denoised, sigma, mask, self.scan.bvals, self.noise.covariance
-        )
+            self.scan.data / levels, denoised / levels, sigma, mask, self.scan.bvals,
+            self.noise.covariance,
+        )  # fmt: skip
         found = {"ratio": s.ratio, "structure": s.structure, "correlation": s.correlation}
         if self.more is not None:
             found |= _gain(self.more.score(denoised, self.volumes))
@@ -196,9 +206,9 @@ class Judge:
         clean = self.reference.data[..., self.volumes]
         if self.noise.law == "gaussian":
             return clean
-        stabiliser, sigma = Stabiliser.of(self.noise.law, self.noise.n_coils), self.noise.sigma
-        goal = np.empty_like(clean)
-        for v in range(clean.shape[3]):
+        stabiliser, goal = Stabiliser.of(self.noise.law, self.noise.n_coils), np.empty_like(clean)
+        for v, of_scan in enumerate(self.volumes):
+            sigma = self.noise.sigma * self.level_of(int(of_scan))
             goal[..., v] = stabiliser.mean_of(clean[..., v] / sigma) * sigma
         return goal
 

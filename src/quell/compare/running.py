@@ -16,6 +16,7 @@ from ..voice import printable
 
 PATIENCE = 30.0  # seconds from being asked to stop to being ended: a checkpoint is written in them
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MRTRIX_NTHREADS")
+KILLED = (137, 247)  # by signal 9: as a shell says it, and as `measured` does
 DONE, FAILED, LATE = "done", "failed", "out of time"
 
 
@@ -68,7 +69,7 @@ def run(command: list[str], folder: Path, seconds: float, threads: int, key: str
     seconds  that it has
     threads  told to the libraries that it may use
 
-    Whatever the command starts ends with it, also when this process is interrupted.
+    When its time is over, or this process is interrupted, all that it started ends, too.
     """
     took, log = folder / "took.json", folder / "log.txt"
     took.unlink(missing_ok=True)
@@ -86,7 +87,7 @@ def run(command: list[str], folder: Path, seconds: float, threads: int, key: str
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             _stop(process)
-            why = f"not done after {seconds / 60:.3g} minutes; give it more, and it goes on"
+            why = f"not done after {seconds / 60:.3g} minutes; give it more"
             return Outcome(key, LATE, why, command=command)
         except BaseException:
             _stop(process)
@@ -117,6 +118,8 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 def _last_words(log: Path, status: int) -> str:
     """The last line that a failed command wrote, or how it ended."""
+    if status in KILLED:
+        return "it was ended from outside, most likely for lack of memory; see its log.txt"
     lines = log.read_bytes()[-4000:].decode("utf-8", "replace").splitlines()
     said = [printable(line.strip()) for line in lines if line.strip()]
     last = (said or [f"it ended with status {status}"])[-1]

@@ -71,7 +71,7 @@ def facts_of(asked: Comparison, judge: Judge, rows: Sequence[Row], command: str)
 def _tiles(judge: Judge, rows: Sequence[Row]) -> Iterator[Tile]:
     """One volume of the reference, of the scan and of every result, read one after the other."""
     v, noisy = judge.shown, judge.scan.data
-    level = 1.0 if judge.noise.levels is None else float(judge.noise.levels[v])
+    level = judge.level_of(v)
     if judge.reference is not None:
         yield Tile(judge.words, judge.reference.data[..., v], None)
     for row in rows:

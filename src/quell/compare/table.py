@@ -21,6 +21,7 @@ COLUMNS = {
     "seconds": ("seconds", "{:.0f}"),
     "memory": ("GiB", "{:.2f}"),
 }
+ORDER_BY = ("gain", "structure")  # the latter where there is no referee
 MEANINGS = {
     "gain": "how many times less mean squared error than the noisy scan has",
     "gain_error": "one standard error of the gain, from the scatter over the volumes",
@@ -58,14 +59,19 @@ class Row:
 
 
 def ranked(rows: Sequence[Row]) -> list[Row]:
-    """Best first; without a referee the evenest residual first; what is not done last."""
+    """Best first; without a referee the evenest residual first; what is not done last.
 
-    def rank(row: Row) -> tuple[bool, float]:
-        gain = row.value("gain")
-        if gain is None:
-            structure = row.value("structure")
-            gain = float("-inf") if structure is None else -structure
-        return row.outcome.status != DONE, -gain
+    Without a referee the scan as it is stands behind the results: nothing was removed from it. An
+    error of 0, or below it by chance, has no gain in dB and is the best there is.
+    """
+    has_referee = any(row.value("gain") is not None for row in rows)
+
+    def rank(row: Row) -> tuple[bool, bool, float]:
+        is_out, gain, structure = (row.outcome.status != DONE, *map(row.value, ORDER_BY))
+        if has_referee:
+            return is_out, False, float("-inf") if gain is None else -gain
+        is_noisy = row.result is None
+        return is_out, is_noisy, float("inf") if structure is None else structure
 
     return sorted(rows, key=rank)
 

@@ -61,7 +61,9 @@ class Recorruption:
                 power = given[..., v] ** 2 + sum((a * more) ** 2 for more in z[1:])
                 given[..., v] = np.sqrt(power)
             target[..., v] = data[..., v] - z[0] / a
-        where = mask & (noise.sigma > 0)
+        empty = (data == 0).all(axis=3)  # zeroed by the scanner: no noise is there, none comes
+        given[empty] = target[empty] = 0
+        where = mask & (noise.sigma > 0) & ~empty
         if noise.law != "gaussian":
             snr = np.median(data / levels, axis=3) / np.where(where, noise.sigma, 1)
             where &= snr > BRIGHT

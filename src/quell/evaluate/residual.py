@@ -89,7 +89,7 @@ def residual_statistics(
     n_negative, n_nonfinite = _counts(denoised, where)
     return ResidualStatistics(
         n_voxels=int(np.count_nonzero(where)),
-        **_volume_numbers(noisy, denoised, sigma, where),
+        **_volume_numbers(noisy, denoised, sigma, where, covariance),
         autocorrelation_expected=_neighbours(covariance),
         **shell_numbers(noisy, denoised, sigma, where, bvals, groups),
         **above_b0(noisy, denoised, where, bvals),
@@ -99,7 +99,11 @@ def residual_statistics(
 
 
 def _volume_numbers(
-    noisy: np.ndarray, denoised: np.ndarray, sigma: np.ndarray, where: np.ndarray
+    noisy: np.ndarray,
+    denoised: np.ndarray,
+    sigma: np.ndarray,
+    where: np.ndarray,
+    covariance: np.ndarray | None,
 ) -> dict[str, Any]:
     """Everything that one pass over the volumes gives."""
     n_volumes = noisy.shape[3]
@@ -126,7 +130,7 @@ def _volume_numbers(
         "ratio": float(np.sqrt(variance.mean())),
         "ratio_per_volume": np.sqrt(variance),
         "autocorrelation": lagged / power if power > 0 else np.full(3, np.nan),
-        "structure": _structure(power_map, where),
+        "structure": _structure(power_map, where, _neighbours(covariance, lag=2), n_volumes),
         "correlation": float(correlation.mean()),
         "correlation_per_volume": correlation,
         "correlation_of_best": float(best.mean()),
@@ -135,19 +139,25 @@ def _volume_numbers(
     }
 
 
-def _structure(power: np.ndarray, where: np.ndarray) -> float:
+def _structure(
+    power: np.ndarray, where: np.ndarray, correlation: np.ndarray, n_volumes: int
+) -> float:
     """Relative variation of a residual's power that voxels two apart in plane share.
 
-    power  (voxels,)  sum over the volumes of the squared residual, in the mask
+    power        (voxels,)  sum over the volumes of the squared residual, in the mask
+    correlation  (3,)       of the noise of voxels two apart
 
     Noise of one strength has the same expected power everywhere, and what chance makes of it in
-    one voxel says hardly anything of the voxel after the next. Edges, tissues and vessels in the
-    residual do: their voxels lie together. How many components a method keeps does not matter.
+    one voxel says hardly anything of the voxel after the next: squares of Gaussians of correlation
+    ρ have the covariance 2 ρ². Edges, tissues and vessels in the residual do: their voxels lie
+    together. How many components a method keeps does not matter.
     """
     if not power.any():
         return 0.0
-    shared = _lagged_products(power / power.mean() - 1, where, _pairs(where, lag=2), lag=2)[:2]
-    return float(np.sqrt(max(0.0, np.nan_to_num(shared).mean())))
+    shared = _lagged_products(power / power.mean() - 1, where, _pairs(where, lag=2), lag=2)
+    beyond = (shared - 2 * correlation**2 / n_volumes)[:2]
+    known = beyond[np.isfinite(beyond)]
+    return float(np.sqrt(max(0.0, known.mean()))) if known.size else float("nan")
 
 
 def _pairs(where: np.ndarray, lag: int = 1) -> list[np.ndarray]:
@@ -175,15 +185,15 @@ def _cut(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
     return tuple(slice(start, stop) if i == axis else slice(None) for i in range(3))
 
 
-def _neighbours(covariance: np.ndarray | None) -> np.ndarray:
-    """(3,) the noise model's autocorrelation one voxel along x, y, z; 0 beyond its reach."""
+def _neighbours(covariance: np.ndarray | None, lag: int = 1) -> np.ndarray:
+    """(3,) the noise model's autocorrelation at a lag along x, y, z; 0 beyond its reach."""
     expected = np.zeros(3)
     if covariance is None:
         return expected
     centre = [size // 2 for size in covariance.shape]
     for axis in range(3):
-        if covariance.shape[axis] > 1:
-            index = [c + (i == axis) for i, c in enumerate(centre)]
+        if covariance.shape[axis] // 2 >= lag:
+            index = [c + lag * (i == axis) for i, c in enumerate(centre)]
             expected[axis] = covariance[tuple(index)] / covariance[tuple(centre)]
     return expected
 

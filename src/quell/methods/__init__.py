@@ -7,7 +7,7 @@ stands in that package's entry points, group "quell.methods", and is used like q
 """
 
 import math
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from numbers import Integral, Real
@@ -154,6 +154,10 @@ def find(name: str) -> type[Method]:
     missing = [part for part in INTERFACE if not hasattr(kind, part)]
     if missing:
         raise InputError(f"method {name} is installed but lacks {', '.join(missing)}", 2)
+    if not is_dataclass(kind) or "default" not in kind.presets:
+        raise InputError(
+            f"method {name} is installed but is no dataclass with a preset 'default'; mend it", 2
+        )
     return kind
 
 

@@ -63,7 +63,9 @@ class HeldOut:
 
     def __init__(self, y: Tensor, mask: Tensor, method: "DeepImagePrior", rng: torch.Generator):
         self.y, self.patience, self.least = y, method.patience, torch.inf
-        self.left_out = (torch.rand(y.shape, generator=rng) < method.held_out).to(y) * mask
+        lot = torch.rand(y.shape, generator=rng).to(y)
+        least = lot[mask.expand_as(lot) > 0].min()  # one at least
+        self.left_out = (lot <= least.clamp(min=method.held_out)).to(y) * mask
         self.fitted = 1 - self.left_out
         self.best, self.step = y, 0
 
@@ -92,6 +94,7 @@ def by_adam(net: nn.Module, rate: float) -> Callable[[], object]:
     return torch.optim.Adam(net.parameters(), rate).step
 
 
+FEW_VOXELS = 200  # of the mask in a slice: chance would say when to stop, so all of it does
 STOPS: dict[str, type[Discrepancy] | type[HeldOut]] = {
     "discrepancy": Discrepancy, "held-out": HeldOut,
 }  # fmt: skip
@@ -183,7 +186,8 @@ class DeepImagePrior:
             nets.clear()
             nets[begins] = net
             rng = run.rng(f"fit {first}", z)
-            stop = STOPS[self.stop](y, mask if mask.any() else torch.ones_like(mask), self, rng)
+            where = mask if mask.sum() >= FEW_VOXELS else torch.ones_like(mask)
+            stop = STOPS[self.stop](y, where, self, rng)
             self.fit_slice(net, fixed, lambda F: mean + sd * F, stop, rng)
             steps.append(stop.step)
             return stop.best

@@ -82,7 +82,7 @@ class MpPca:
         is_complex = scan.parts is not None
         grid, V = scan.data.shape[:3], scan.n_volumes // (2 if is_complex else 1)
         shape = patch_shape(grid, V, self.extent)
-        step = self.stride or max(1, (max(shape) - 1) // 2)
+        step = min(self.stride or max(1, (max(shape) - 1) // 2), max(shape))  # no voxel left out
         x_starts, y_starts, z_starts = (
             starts(n, e, step) for n, e in zip(grid, shape, strict=True)
         )
@@ -93,11 +93,11 @@ class MpPca:
         )  # fmt: skip
         out = np.zeros(scan.data.shape, dtype=np.float32)
         maps = np.zeros((*grid, 3), dtype=np.float32)  # weight; weight times sigma, times rank
-        with workers() as pool:
+        with workers() as (pool, n_threads):
             for x in x_starts:
                 along_x = slice(x, x + shape[0])
                 boxes = [(along_x, slice(y, y + shape[1])) for y in y_starts]
-                rows = in_order(pool, of_row, (scan.data[box] for box in boxes))
+                rows = in_order(pool, n_threads, of_row, (scan.data[box] for box in boxes))
                 for box, (estimate, of_maps) in zip(boxes, rows, strict=True):
                     out[box] += estimate
                     maps[box] += of_maps
@@ -137,25 +137,25 @@ def window(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 @contextmanager
-def workers() -> Iterator[ThreadPoolExecutor]:
+def workers() -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """As many threads as torch has, each alone in its linear algebra: matrices are too small."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(n_threads) as pool:
-            yield pool
+            yield pool, n_threads
     finally:
         torch.set_num_threads(n_threads)
 
 
 def in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Any], Any], items: Iterable[Any]
+    pool: ThreadPoolExecutor, n_threads: int, work: Callable[[Any], Any], items: Iterable[Any]
 ) -> Iterator[Any]:
     """The results of `work` in the order of the items; only a few wait to be taken."""
     waiting: deque[Future[Any]] = deque()
     for item in items:
         waiting.append(pool.submit(work, item))
-        if len(waiting) > AHEAD:
+        if len(waiting) > AHEAD + n_threads:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

@@ -11,8 +11,7 @@ Idea    How far f(y) is from y says too little: f(y) = y would be best. What is 
 Here    sigma = 1 after `scaling`. Every volume is an image of its own. Σ is the scan's own.
 Differs The papers have white noise, Σ = σ² I: noise="white". The network, its training and its
         start as a pixelwise Wiener filter are those of quell's Corruption2Self, so that the two
-        can be compared. Preset "paper": white noise, patches as published; the length of training
-        is quell's.
+        can be compared. Preset "paper": white noise; patches and length of training are quell's.
 """
 
 from dataclasses import dataclass
