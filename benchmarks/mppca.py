@@ -150,7 +150,7 @@ def run_all(threads: int, path: Path) -> None:
             continue
         scans[scan.name] = {"words": words_of(scan), "methods": measure_scan(scan, threads)}
         save(results, path)
-    missing = [name for name in ("mppca", "dwidenoise", "patch2self") if name not in costs]
+    missing = [name for name in ("mppca", "patch2self", "dwidenoise") if name not in costs]
     if not missing:
         return
     with TemporaryDirectory() as name:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import nibabel as nib
 import numpy as np
@@ -31,10 +31,12 @@ from .pipeline import (
     sidecar,
     versions,
 )
-from .report import ReportFacts, write_report
 from .run import Run, Voice, peak_memory_bytes
 from .series import InputError, Series, copy_gradients, load, load_map, replacing, stem, write_nifti
 from .series.scan import NIFTI_ENDINGS
+
+if TYPE_CHECKING:
+    from .report import ReportFacts
 
 NAME_MAX = 255  # bytes of a file's name, on every common file system
 CITATIONS = (
@@ -318,6 +320,8 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
     if files.model_out:
         write_model(files.model_out, result, scan, options)
     if files.report:
+        from .report import write_report  # brings matplotlib: only where a page is wanted
+
         write_report(files.report, report_facts(result, scan, options, command))
     copy_gradients(scan, files.out)
     text = as_json(sidecar(result, scan, options, command))
@@ -406,8 +410,10 @@ def reconstruct_files(
     return series
 
 
-def report_facts(result: Result, scan: Series, options: Options, command: str) -> ReportFacts:
+def report_facts(result: Result, scan: Series, options: Options, command: str) -> "ReportFacts":
     """What the report shows, from a result."""
+    from .report import ReportFacts
+
     n_signal = len(result.noise.eigenvalues) - result.noise.n_noise_components
     noisy, denoised = pictured(result)
     return ReportFacts(

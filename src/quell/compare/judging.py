@@ -115,6 +115,11 @@ class Judge:
             )
 
     @property
+    def has_referee(self) -> bool:
+        """Whether anything says which result is best."""
+        return self.reference is not None or self.more is not None
+
+    @property
     def words(self) -> str:
         """By what the results are judged."""
         if self.more is not None:

@@ -1,9 +1,9 @@
 """Showing: the tables and the page of a comparison, in its folder."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..pipeline import Options, describe_noise, versions
-from ..report import ComparisonFacts, Tile, write_comparison
 from ..series import replacing
 from .asked import Comparison
 from .judging import Judge, read_result
@@ -20,6 +20,9 @@ from .table import (
     ranked,
     remark_of,
 )
+
+if TYPE_CHECKING:
+    from ..report import ComparisonFacts, Tile
 
 
 def write_tables(asked: Comparison, judge: Judge, rows: Sequence[Row], options: Options) -> None:
@@ -46,15 +49,22 @@ def write_tables(asked: Comparison, judge: Judge, rows: Sequence[Row], options: 
 
 def write_page(asked: Comparison, judge: Judge, rows: Sequence[Row], command: str) -> None:
     """comparison.html of the rows, best first."""
+    from ..report import write_comparison  # brings matplotlib, which other commands do without
+
     write_comparison(asked.out / "comparison.html", facts_of(asked, judge, rows, command))
 
 
-def facts_of(asked: Comparison, judge: Judge, rows: Sequence[Row], command: str) -> ComparisonFacts:
+def facts_of(
+    asked: Comparison, judge: Judge, rows: Sequence[Row], command: str
+) -> "ComparisonFacts":
     """What the page shows."""
+    from ..report import ComparisonFacts
+
     columns = columns_of(rows)
     return ComparisonFacts(
         title=asked.title,
         judged_by=judge.words,
+        order="best" if judge.has_referee else "evenest residual",
         noise=describe_noise(judge.noise, judge.scan.where).removeprefix("noise: "),
         columns=[(COLUMNS[c][0], MEANINGS[c]) for c in columns],
         rows=[(r.name, r.about, [cell(r, c) for c in columns], remark_of(r)) for r in rows],
@@ -68,8 +78,10 @@ def facts_of(asked: Comparison, judge: Judge, rows: Sequence[Row], command: str)
     )
 
 
-def _tiles(judge: Judge, rows: Sequence[Row]) -> Iterator[Tile]:
+def _tiles(judge: Judge, rows: Sequence[Row]) -> Iterator["Tile"]:
     """One volume of the reference, of the scan and of every result, read one after the other."""
+    from ..report import Tile
+
     v, noisy = judge.shown, judge.scan.data
     level = judge.level_of(v)
     if judge.reference is not None:

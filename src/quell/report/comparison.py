@@ -39,6 +39,7 @@ class ComparisonFacts:
 
     title: str  # the name of the input file
     judged_by: str
+    order: str  # of the rows: "best", where there is something to judge by
     noise: str  # in words
     columns: Sequence[tuple[str, str]]  # heading and meaning
     rows: Sequence[tuple[str, str, Sequence[str], str]]  # name, what it is, cells, remark
