@@ -42,7 +42,7 @@ demo: setup
 	$(BIN)/quell demo
 
 test: setup
-	$(BIN)/python -m pytest -q -m 'not slow'
+	$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist loadscope
 
 test-slow: setup
 	$(BIN)/python -m pytest -q -m slow

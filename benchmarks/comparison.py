@@ -35,12 +35,12 @@ DATA = Path(os.environ.get("QUELL_DATA", Path(__file__).parents[2] / "shared" / 
 DWIDENOISE = "dwidenoise=dwidenoise {in} {out} -nthreads {threads} -quiet -force"
 PHANTOMS = {  # with the slices that are used, of 20: all of them would take hours
     "white": (
-        "phantom B, its five middle slices, white Gaussian noise, SNR 15",
+        "phantom B, four of its middle slices, white Gaussian noise, SNR 15",
         PhantomScan("gaussian", False, 15.0),
-        slice(8, 13),
+        slice(8, 12),
     ),
     "rician": (
-        "phantom B, its ten middle slices, Rician noise that correlates by .17 / .34 (x / y), "
+        "phantom B, ten of its middle slices, Rician noise that correlates by .17 / .34 (x / y), "
         "SNR 15",
         PhantomScan("rician", True, 15.0),
         slice(5, 15),

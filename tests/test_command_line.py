@@ -129,7 +129,7 @@ def test_the_sidecar_tells_how_the_result_was_made(quell, scan, tmp_path):
     assert sidecar["Sources"] == ["dwi.nii.gz"]
     said = sidecar["Denoising"]
     assert said["Method"] == "patch2self"
-    assert said["Settings"] == {"ridge": 1e-10}
+    assert said["Settings"] == {"radius": 0, "ridge": 1e-10}
     assert said["Seed"] == 0
     assert said["Noise"]["Law"] == "rician"
     assert said["Noise"]["MedianSigma"] == pytest.approx(40, rel=0.3)  # few and small volumes

@@ -32,12 +32,13 @@ TINY: dict[str, dict[str, int]] = {
     "sure_ip": {"steps": 40, "channels": 8, "patch": 16, "most_steps": 3},
     "noise2self": {"steps": 100, "channels": 8, "patch": 16, "stride": 2},
     "neighbor2neighbor": {"steps": 40, "channels": 8, "patch": 24},
-    "deep_image_prior": {"steps": 30, "channels": 8},
+    "deep_image_prior": {"steps": 70, "channels": 8},
     "nlm": {"search": 1},
     "mppca": {"stride": 2},
     "ascm": {"search": 1},
 }
-# How far the mean of a volume may move, as a share of it; 0.01 where nothing is said.
+# How far the mean of a volume may move, as a share of it; 0.015 where nothing is said: networks
+# have hardly begun after so few steps, and what they leave is weighed by a noise map that varies.
 MEAN_KEPT = {
     "patch2self": 1e-4,
     "noise2noise": 0.02,  # this and those below after so few steps
@@ -57,10 +58,16 @@ TAKEN = {
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
+def clean_slices() -> Series:
+    """Four slices of the small phantom: every method sees them eight times."""
+    whole, middle = phantom("small").clean, np.s_[:, :, 3:7]
+    return replace(whole, data=whole.data[middle], mask=whole.mask[middle].copy())
+
+
 @pytest.fixture(scope="module")
 def noisy() -> Series:
-    """The small phantom, Rician noise that varies in space, some voxels zeroed by the scanner."""
-    clean = phantom("small").clean
+    """Four slices, Rician noise that varies in space, some voxels zeroed by the scanner."""
+    clean = clean_slices()
     sigma = 40 * g_factor(clean.data.shape[:3])
     y = corrupt(clean.data, sigma, np.random.default_rng(0), "rician")
     y[:2] = 0
@@ -129,12 +136,12 @@ def test_units_do_not_matter(method, noisy, results):
 @every_method
 def test_the_mean_of_each_volume_is_kept(method, noisy):
     sigma = 40 * g_factor(noisy.data.shape[:3])
-    y = corrupt(phantom("small").clean.data, sigma, np.random.default_rng(1))  # no noise floor
+    y = corrupt(clean_slices().data, sigma, np.random.default_rng(1))  # no noise floor
     scan = replace(noisy, data=y)
     out = denoise(method, scan, noise_law="gaussian").denoised
     where = (slice(None),) * 3 if method == "patch2self" else noisy.mask
     kept, asked = (a[where].reshape(-1, 14).mean(axis=0, dtype=float) for a in (out, y))
-    np.testing.assert_allclose(kept, asked, rtol=MEAN_KEPT.get(method, 0.01))
+    np.testing.assert_allclose(kept, asked, rtol=MEAN_KEPT.get(method, 0.015))
 
 
 @every_method
