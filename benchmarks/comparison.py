@@ -192,6 +192,13 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *_assumptions(rows, letters)]) + "\n"
 
 
+def _fa_lost(found: dict[str, Any]) -> str:
+    """The methods after which FA is further from the truth than that of the noisy scan."""
+    noisy = _number(found["noisy"], "fa_error")
+    worse = [m for m, row in found.items() if _number(row, "fa_error") > noisy]
+    return ", ".join(sorted(worse)) or "none"
+
+
 def _assumptions(rows: dict[str, dict[str, Any]], letters: dict[str, str]) -> list[str]:
     """Who is no better than the noisy scan or did not come to a result, and why."""
     lines = ["## Which assumption fails where", ""]
@@ -202,6 +209,12 @@ def _assumptions(rows: dict[str, dict[str, Any]], letters: dict[str, str]) -> li
         "and C they leave part of it, or take signal with it; quell warns before they start."
     )
     for name, found in rows.items():
+        if _has(found.values(), "fa_error"):
+            lines.append(
+                f"- {letters[name]}: FA is further from the truth than the noisy scan's after "
+                f"{_fa_lost(found)}: what is alike in neighbouring voxels or volumes is no longer "
+                "told apart, though the error of each volume is smaller."
+            )
         for method, row in found.items():
             gain = row["scores"].get("gain")
             if method == "noisy" or (gain is not None and gain > 0):

@@ -12,6 +12,8 @@ import numpy as np
 
 from ..series import B0_MAX
 
+LEAST_SIGNAL = 0.01  # of the median b=0; fluid at b = 1000 s/mm² keeps 5 %
+
 
 @dataclass(frozen=True)
 class TensorMaps:
@@ -45,9 +47,12 @@ def tensor_prediction(
     """The series that the tensors fitted to a series say it should be; 0 outside the mask.
 
     Compared with another acquisition it judges the tensors: FA can't, since the FA of noisy data
-    is too high, in the other acquisition as well. Arguments and errors of `tensor_maps`.
+    is too high, in the other acquisition as well. Signals below LEAST_SIGNAL are raised to it: the
+    logarithm of the next to nothing that noise leaves of a voxel here and there would rule the
+    score. Arguments and errors of `tensor_maps`.
     """
-    fit, gradients = _fit(data, bvals, bvecs, mask)
+    floor = LEAST_SIGNAL * float(np.median(data[mask][:, bvals <= B0_MAX]))
+    fit, gradients = _fit(data, bvals, bvecs, mask, floor if floor > 0 else None)
     predicted = np.zeros(data.shape, dtype=np.float32)
     with np.errstate(over="ignore"):  # in voxels of noise alone a fit may run away
         signal = np.nan_to_num(fit.predict(gradients, S0=fit.S0_hat))
@@ -65,8 +70,17 @@ def md_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> float
     return _rms(estimate.md[mask] - truth.md[mask])
 
 
-def _fit(data: np.ndarray, bvals: np.ndarray, bvecs: np.ndarray, mask: np.ndarray) -> Any:
-    """DIPY's fit in the voxels of the mask, and its gradient table."""
+def _fit(
+    data: np.ndarray,
+    bvals: np.ndarray,
+    bvecs: np.ndarray,
+    mask: np.ndarray,
+    least: float | None = None,
+) -> Any:
+    """DIPY's fit in the voxels of the mask, and its gradient table.
+
+    least  lower signals are raised to it; None: to the smallest one above 0
+    """
     from dipy.core.gradients import gradient_table  # large: only for those who fit tensors
     from dipy.reconst.dti import TensorModel
 
@@ -75,7 +89,7 @@ def _fit(data: np.ndarray, bvals: np.ndarray, bvecs: np.ndarray, mask: np.ndarra
     if n_b0 == 0 or n_dwi < 6:
         raise ValueError(f"a tensor needs a b=0 and 6 directions; here are {n_b0} and {n_dwi}.")
     gradients = gradient_table(bvals, bvecs=bvecs, b0_threshold=B0_MAX)
-    model = TensorModel(gradients, fit_method="WLS", return_S0_hat=True)
+    model = TensorModel(gradients, fit_method="WLS", return_S0_hat=True, min_signal=least)
     with np.errstate(over="ignore"):
         return model.fit(data[mask]), gradients
 
