@@ -1,4 +1,4 @@
-"""What the tests of the whole way share: one small noisy scan, and the command line in-process."""
+"""What tests share: one small noisy scan, the command line in-process, and images of noise."""
 
 import os
 import sys
@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from quell.cli import main
-from quell.noise import LAGS, NoiseModel
+from quell.images import Images
+from quell.noise import LAGS, NoiseModel, draw, power_spectrum
 from quell.series import Series, write_nifti
 from quell.simulate import Phantom, PhantomSettings, corrupt, phantom
 from quell.simulate.corruption import tap
+from quell.slices import Batch
 
 QUICK = ("--method", "patch2self", "--no-report", "--threads", "1")  # all but the network
 
@@ -105,3 +108,49 @@ def few_images(sigma: float) -> Series:
     data = whole.data[:, :, 4:6, kept] / np.float32(sigma)
     mask = whole.mask[:, :, 4:6].copy()
     return replace(whole, data=data, mask=mask, bvals=whole.bvals[kept], bvecs=whole.bvecs[kept])
+
+
+# ---- for methods of single images ----------------------------------------------------------------
+
+
+def field(n: int, seed: int, **correlation: float) -> torch.Tensor:
+    """n images of noise of variance 1 with these correlations, (n, 1, 64, 64)."""
+    root = correlated(**correlation).in_plane_filter((64, 64))
+    return draw(root, (n, 1, 64, 64), generator(seed))
+
+
+def covariance(**correlation: float) -> np.ndarray:
+    """(64, 64) of that noise, lag 0 at [0, 0]."""
+    of_lags = correlated(**correlation).covariance[..., LAGS[2]]
+    return np.fft.ifft2(power_spectrum(of_lags, [64, 64])).real
+
+
+def images(n_beside: int = 0) -> Images:
+    """One volume of mean 0 and variance 1, with others of that kind beside it."""
+    where, group = np.ones((64, 64, 1), bool), np.arange(1 + n_beside)[None]
+    ones = torch.ones(1, 1 + n_beside)
+    return Images(np.zeros((64, 64, 1, 1)), where, group, 0 * ones, ones)
+
+
+def pixels(total: float) -> Images:
+    """Images of that variance, noise included."""
+    where, group = np.ones((64, 64, 1), bool), np.zeros((1, 1), int)
+    size = torch.full((1, 1), total**0.5)
+    return Images(np.zeros((64, 64, 1, 1)), where, group, torch.zeros(1, 1), size)
+
+
+def batch_of(y: torch.Tensor) -> Batch:
+    """Whole images of the first volume, all of it in the mask."""
+    n = torch.zeros(len(y), dtype=torch.long)
+    return Batch(y, torch.ones(y[:, 0].shape, dtype=y.dtype), n, n)
+
+
+class Filter(nn.Module):
+    """A linear filter instead of the U-Net."""
+
+    def __init__(self, kernel: torch.Tensor) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(kernel)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv2d(image[:, :1], self.kernel, padding=self.kernel.shape[-1] // 2)

@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from conftest import correlated, few_images, generator
+from conftest import batch_of, correlated, few_images, generator
 from quell.images import Images
 from quell.methods import make
 from quell.methods.c2s import Corruption2Self
@@ -22,7 +22,6 @@ from quell.run import Run
 from quell.scaling import mean_magnitude, quadrature, tabulate, variance
 from quell.series import InputError, Series
 from quell.simulate import corrupt
-from quell.slices import Batch
 
 TINY = {"steps": 2, "channels": 8, "patches": 2, "patch": 16}
 EV = 3.0  # signal variance where the image is made of Gaussian pixels
@@ -100,11 +99,6 @@ def pixels(total: float, n_beside: int = 0, mean: float = 0.0) -> Images:
     centre = torch.zeros(1, 1 + n_beside)
     centre[0, 0] = mean
     return Images(np.zeros((64, 64, 1, 1)), where, np.arange(1 + n_beside)[None], centre, size)
-
-
-def batch_of(y: Tensor) -> Batch:
-    n = torch.zeros(len(y), dtype=torch.long)
-    return Batch(y, torch.ones(y[:, 0].shape, dtype=y.dtype), n, n)
 
 
 def at(tau: float, **settings) -> Corruption2Self:

@@ -5,28 +5,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import correlated, generator
+from conftest import covariance, field, generator
 from quell.divergence import kept_noise, stein_risk
-from quell.noise import LAGS, draw, power_spectrum
 
 SMOOTHER = torch.tensor([[0.0, 0.1, 0.0], [0.15, 0.5, 0.15], [0.0, 0.1, 0.0]])
 NOISES = [{}, {"x": 0.5}, {"x": 0.3, "y": 0.5}]
 SIGNAL = {"x": 0.6, "y": -0.4}
 
 
-def field(n: int, seed: int, **correlation: float) -> Tensor:
-    root = correlated(**correlation).in_plane_filter((64, 64))
-    return draw(root, (n, 1, 64, 64), generator(seed))
-
-
 def filtered(y: Tensor, kernel: Tensor) -> Tensor:
     return torch.nn.functional.conv2d(y, kernel[None, None], padding=kernel.shape[-1] // 2)
-
-
-def covariance(**correlation: float) -> np.ndarray:
-    """(64, 64), lag 0 at [0, 0]."""
-    of_lags = correlated(**correlation).covariance[..., LAGS[2]]
-    return np.fft.ifft2(power_spectrum(of_lags, [64, 64])).real
 
 
 def best_filter(signal: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import correlated, few_images, generator
-from quell.images import Images
+from conftest import correlated, few_images, generator, images
 from quell.methods import make
 from quell.methods.neighbor2neighbor import Neighbor2Neighbor, halves
 from quell.noise import draw
@@ -29,12 +28,6 @@ def by_filter(image: Tensor) -> Tensor:
 def noise(n: int, seed: int, **correlation: float) -> Tensor:
     root = correlated(**correlation).in_plane_filter((64, 64))
     return draw(root, (n, 1, 64, 64), generator(seed))
-
-
-def images(n_beside: int = 0) -> Images:
-    where, group = np.ones((64, 64, 1), bool), np.arange(1 + n_beside)[None]
-    ones = torch.ones(1, 1 + n_beside)
-    return Images(np.zeros((64, 64, 1, 1)), where, group, 0 * ones, ones)
 
 
 def batch_of(y: Tensor, progress: float = 1.0) -> Batch:

@@ -7,15 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import correlated, few_images, generator
-from quell.images import Images
+from conftest import batch_of, correlated, few_images, generator, pixels
 from quell.methods import make
 from quell.methods.noise2score import Noise2Score
 from quell.noise import draw_like
 from quell.run import Run
 from quell.series import InputError, Series
 from quell.simulate import corrupt
-from quell.slices import Batch
 
 SIGMA = 150.0  # where the phantom's white matter is 750
 EV = 3.0  # signal variance where the image is made of Gaussian pixels
@@ -32,18 +30,6 @@ class Gain(nn.Module):
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
         self.condition = condition
         return self.a * image[:, :1]
-
-
-def pixels(total: float) -> Images:
-    """Images of that variance, noise included."""
-    where, group = np.ones((64, 64, 1), bool), np.zeros((1, 1), int)
-    size = torch.full((1, 1), total**0.5)
-    return Images(np.zeros((64, 64, 1, 1)), where, group, torch.zeros(1, 1), size)
-
-
-def batch_of(y: Tensor) -> Batch:
-    n = torch.zeros(len(y), dtype=torch.long)
-    return Batch(y, torch.ones(y[:, 0].shape, dtype=y.dtype), n, n)
 
 
 def exact_image() -> Tensor:

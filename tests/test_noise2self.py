@@ -7,46 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import correlated, few_images, generator
-from quell.images import Images
+from conftest import Filter, batch_of, correlated, few_images, field, generator, images
 from quell.methods import make
 from quell.methods.noise2self import Noise2Self, neighbours
-from quell.noise import draw
 from quell.run import Run
 from quell.series import InputError, Series
 from quell.simulate import corrupt
-from quell.slices import Batch
 
 TINY = {"steps": 2, "channels": 8, "patches": 2, "patch": 16}
 SIGMA = 150.0  # where the phantom's white matter is 750
 MEAN_OF_9 = torch.full((1, 1, 3, 3), 1 / 9)
-
-
-class Filter(nn.Module):
-    """A linear filter instead of the U-Net."""
-
-    def __init__(self, kernel: Tensor) -> None:
-        super().__init__()
-        self.kernel = nn.Parameter(kernel)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return nn.functional.conv2d(image[:, :1], self.kernel, padding=self.kernel.shape[-1] // 2)
-
-
-def field(n: int, seed: int, **correlation: float) -> Tensor:
-    root = correlated(**correlation).in_plane_filter((64, 64))
-    return draw(root, (n, 1, 64, 64), generator(seed))
-
-
-def images(n_beside: int = 0) -> Images:
-    where, group = np.ones((64, 64, 1), bool), np.arange(1 + n_beside)[None]
-    ones = torch.ones(1, 1 + n_beside)
-    return Images(np.zeros((64, 64, 1, 1)), where, group, 0 * ones, ones)
-
-
-def batch_of(y: Tensor) -> Batch:
-    n = torch.zeros(len(y), dtype=torch.long)
-    return Batch(y, torch.ones(y[:, 0].shape), n, n)
 
 
 def random_network(method: Noise2Self) -> nn.Module:

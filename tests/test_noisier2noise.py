@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import correlated, few_images, generator
+from conftest import batch_of, correlated, few_images, generator
 from quell.images import Images
 from quell.methods import make
 from quell.methods.noisier2noise import Noisier2Noise
@@ -16,7 +16,6 @@ from quell.noise import draw_like
 from quell.run import Run
 from quell.series import InputError, Series
 from quell.simulate import corrupt
-from quell.slices import Batch
 
 TINY = {"steps": 2, "channels": 8, "patches": 2, "patch": 16}
 SIGMA = 150.0  # where the phantom's white matter is 750
@@ -41,11 +40,6 @@ def pixels(total: float) -> Images:
     where, group = np.ones((64, 64, 1), bool), np.zeros((1, 1), int)
     size = torch.full((1, 1), total**0.5)
     return Images(np.zeros((64, 64, 1, 1)), where, group, torch.full((1, 1), 7.0), size)
-
-
-def batch_of(y: Tensor) -> Batch:
-    n = torch.zeros(len(y), dtype=torch.long)
-    return Batch(y, torch.ones(y[:, 0].shape, dtype=y.dtype), n, n)
 
 
 def exact_image() -> Tensor:

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import few_images, generator
-from quell.images import Images
+from conftest import batch_of, few_images, generator, pixels
 from quell.methods import make
 from quell.methods.c2s import Corruption2Self
 from quell.methods.r2r import Recorrupted2Recorrupted
@@ -19,7 +18,6 @@ from quell.noise import LAGS, NoiseModel, draw, draw_like
 from quell.run import Run
 from quell.series import InputError, Series
 from quell.simulate import corrupt
-from quell.slices import Batch
 
 TINY = {"steps": 2, "channels": 8, "patches": 2, "patch": 16}
 SIGMA = 150.0  # where the phantom's white matter is 750
@@ -45,18 +43,6 @@ def noise_model(neighbours: float = 0.0) -> NoiseModel:
     x, y, z = LAGS
     covariance[x - 1 : x + 2, y, z] = neighbours, 1, neighbours
     return NoiseModel(np.ones((9, 9, 1)), covariance, "gaussian", 1.0, "", 1, np.ones(1))
-
-
-def pixels(total: float) -> Images:
-    """Images of that variance, noise included."""
-    where, group = np.ones((64, 64, 1), bool), np.zeros((1, 1), int)
-    size = torch.full((1, 1), total**0.5)
-    return Images(np.zeros((64, 64, 1, 1)), where, group, torch.zeros(1, 1), size)
-
-
-def batch_of(y: Tensor) -> Batch:
-    n = torch.zeros(len(y), dtype=torch.long)
-    return Batch(y, torch.ones(y[:, 0].shape, dtype=y.dtype), n, n)
 
 
 WHITE = noise_model().in_plane_filter((64, 64))

@@ -5,25 +5,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import correlated, generator
+from conftest import batch_of, correlated, covariance, field, generator
 from quell.images import Images
 from quell.methods.c2s import Corruption2Self
-from quell.noise import LAGS, covary, draw, draw_like, power_spectrum
+from quell.noise import covary, draw_like
 from quell.score import levels, score_loss, score_of
-from quell.slices import Batch
 
 SIGNAL = {"x": 0.6, "y": -0.4}
-
-
-def field(n: int, seed: int, **correlation: float) -> Tensor:
-    root = correlated(**correlation).in_plane_filter((64, 64))
-    return draw(root, (n, 1, 64, 64), generator(seed))
-
-
-def covariance(**correlation: float) -> np.ndarray:
-    """(64, 64), lag 0 at [0, 0]."""
-    of_lags = correlated(**correlation).covariance[..., LAGS[2]]
-    return np.fft.ifft2(power_spectrum(of_lags, [64, 64])).real
 
 
 PLACES = [(i, j) for i in range(-2, 3) for j in range(-2, 3)]
@@ -44,11 +32,6 @@ class Gain(nn.Module):
 
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
         return self.a * image[:, :1]
-
-
-def batch_of(y: Tensor) -> Batch:
-    n = torch.zeros(len(y), dtype=torch.long)
-    return Batch(y, torch.ones(y[:, 0].shape, dtype=y.dtype), n, n)
 
 
 def pixels(total: float) -> Images:

@@ -7,15 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import correlated, few_images, generator
+from conftest import batch_of, correlated, covariance, few_images, field, generator
 from quell.images import Images
 from quell.methods import make
 from quell.methods.unsure import Unsure, WithMultiplier
-from quell.noise import LAGS, draw, power_spectrum
 from quell.run import Run
 from quell.series import InputError, Series
 from quell.simulate import corrupt
-from quell.slices import Batch
 from quell.trainer import Training, train
 
 SIGMA = 150.0  # where the phantom's white matter is 750
@@ -33,25 +31,9 @@ class Filter(nn.Module):
         return nn.functional.conv2d(image, self.kernel, padding=2)
 
 
-def field(n: int, seed: int, **correlation: float) -> Tensor:
-    root = correlated(**correlation).in_plane_filter((64, 64))
-    return draw(root, (n, 1, 64, 64), generator(seed))
-
-
-def covariance(**correlation: float) -> np.ndarray:
-    """(64, 64), lag 0 at [0, 0]."""
-    of_lags = correlated(**correlation).covariance[..., LAGS[2]]
-    return np.fft.ifft2(power_spectrum(of_lags, [64, 64])).real
-
-
 def images() -> Images:
     where, group = np.ones((64, 64, 1), bool), np.zeros((1, 1), int)
     return Images(np.zeros((64, 64, 1, 1)), where, group, torch.zeros(1, 1), torch.ones(1, 1))
-
-
-def batch_of(y: Tensor) -> Batch:
-    n = torch.zeros(len(y), dtype=torch.long)
-    return Batch(y, torch.ones(y[:, 0].shape, dtype=y.dtype), n, n)
 
 
 def saddle(signal: np.ndarray, shape: np.ndarray, variance: float) -> tuple[np.ndarray, float]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .consistency import keep_means
-from .noise import draw_like
+from .noise import NoiseModel, draw_like
 from .run import Run, State
 from .schedule import like
 from .series import InputError, Series, prior_volumes
@@ -169,6 +169,15 @@ class SeesPatches(Protocol):
     def images_at_once(self) -> int: ...
 
 
+class AddsNoise(Protocol):
+    """A method's settings that say what noise it adds, and to patches of which size."""
+
+    @property
+    def noise(self) -> str: ...
+    @property
+    def patch(self) -> int: ...
+
+
 def learn(
     net: nn.Module,
     images: list[Images],
@@ -190,6 +199,12 @@ def learn(
         run,
     )
     return {f"network.{name}": value for name, value in weights.items()}
+
+
+def filters(noises: list[NoiseModel], method: AddsNoise) -> list[Tensor]:
+    """What noise is drawn with on patches, of every scan that a method learns from."""
+    shape = method.patch, method.patch
+    return [noise.to_add(method.noise).in_plane_filter(shape) for noise in noises]
 
 
 def restored(

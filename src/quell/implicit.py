@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .bias_free import BiasFree
-from .images import Images, draw_from
+from .images import Images, draw_from, filters
 from .noise import ADDED, NoiseModel, draw_like
 from .run import Run, State
 from .schedule import like
@@ -77,8 +77,7 @@ class Ascent:
 
 def learn_prior(method: Ascent, images: list[Images], noises: list[NoiseModel], run: Run) -> State:
     """The blind denoiser of all volumes of all scans."""
-    shape = method.patch, method.patch
-    roots = [noise.to_add(method.noise).in_plane_filter(shape) for noise in noises]
+    roots = filters(noises, method)
     weights = train(
         BiasFree.of(method.channels, run),
         lambda rng: draw_from(images, method.patches, method.patch, rng),

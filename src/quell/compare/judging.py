@@ -165,11 +165,10 @@ class Judge:
     def scores(self, denoised: np.ndarray) -> Scores:
         """Everything that can be said of one result (X, Y, Z, V), scanner units."""
         mask, sigma = self.scan.where, self.noise.sigma
-        levels = np.float32(1) if self.noise.levels is None else self.noise.levels
-        s = residual_statistics(
-            self.scan.data / levels, denoised / levels, sigma, mask, self.scan.bvals,
-            self.noise.covariance,
-        )  # fmt: skip
+        before, after = self.scan.data, denoised
+        if self.noise.levels is not None:
+            before, after = before / self.noise.levels, after / self.noise.levels
+        s = residual_statistics(before, after, sigma, mask, self.scan.bvals, self.noise.covariance)
         found = {"ratio": s.ratio, "structure": s.structure, "correlation": s.correlation}
         if self.more is not None:
             found |= _gain(self.more.score(denoised, self.volumes))

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import Images, learn, restored
+from ..images import Images, filters, learn, restored
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -103,8 +103,7 @@ class Corruption2Self:
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network h, from all volumes of all scans."""
         images = Images.of_all(scans, self.others, self.neighbours)
-        shape = self.patch, self.patch
-        roots = [noise.to_add(self.noise).in_plane_filter(shape) for noise in noises]
+        roots = filters(noises, self)
         return learn(
             self.network(images[0].n_beside, run),
             images,

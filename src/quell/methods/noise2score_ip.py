@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..consistency import keep_means
-from ..images import Images, learn
+from ..images import Images, filters, learn
 from ..implicit import Ascent, climb, learn_prior
 from ..noise import NoiseModel, draw_like
 from ..predictor import network
@@ -45,8 +45,7 @@ class Noise2ScoreIp(Ascent):
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """Both networks, from all volumes of all scans."""
         images = Images.of_all(scans)
-        shape = self.patch, self.patch
-        roots = [noise.to_add(self.noise).in_plane_filter(shape) for noise in noises]
+        roots = filters(noises, self)
         first = learn(
             self.network(run),
             images,

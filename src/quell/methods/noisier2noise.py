@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import Images, learn, restored
+from ..images import Images, filters, learn, restored
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -84,8 +84,7 @@ class Noisier2Noise:
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network f, from all volumes of all scans."""
         images = Images.of_all(scans)
-        shape = self.patch, self.patch
-        roots = [noise.to_add(self.noise).in_plane_filter(shape) for noise in noises]
+        roots = filters(noises, self)
         ranges = [im.ranges for im in images]
         loss = {"corrected": self.loss, "released": self.loss_as_released}[self.variant]
         return learn(

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..divergence import kept_noise, stein_risk
-from ..images import Images, learn, restored
+from ..images import Images, filters, learn, restored
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -70,8 +70,7 @@ class Sure:
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network f, from all volumes of all scans."""
         images = Images.of_all(scans)
-        shape = self.patch, self.patch
-        roots = [noise.to_add(self.noise).in_plane_filter(shape) for noise in noises]
+        roots = filters(noises, self)
         return learn(
             self.network(images[0].n_beside, run),
             images,

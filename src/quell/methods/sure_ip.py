@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..consistency import keep_means
 from ..divergence import kept_noise, stein_risk
-from ..images import Images, learn
+from ..images import Images, filters, learn
 from ..implicit import Ascent, climb, learn_prior
 from ..noise import NoiseModel, draw_like
 from ..predictor import network
@@ -42,8 +42,7 @@ class SureIp(Ascent):
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """Both networks, from all volumes of all scans."""
         images = Images.of_all(scans)
-        shape = self.patch, self.patch
-        roots = [noise.to_add(self.noise).in_plane_filter(shape) for noise in noises]
+        roots = filters(noises, self)
         first = learn(
             self.network(run),
             images,

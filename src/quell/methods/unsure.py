@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ..divergence import kept_noise
-from ..images import Images, learn, restored
+from ..images import Images, filters, learn, restored
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -73,8 +73,7 @@ class Unsure:
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network f and the multiplier η, from all volumes of all scans."""
         images = Images.of_all(scans)
-        shape = self.patch, self.patch
-        roots = [noise.to_add(self.noise).in_plane_filter(shape) for noise in noises]
+        roots = filters(noises, self)
         net = self.network(images[0].n_beside, run)
         return learn(
             net,
