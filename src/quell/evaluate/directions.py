@@ -87,7 +87,7 @@ def above_b0(
     if is_b0.all() or not is_b0.any():
         return shares
     for name, series in zip(shares, (noisy, denoised), strict=True):
-        b0 = np.mean([masked(series, where, int(v)) for v in np.flatnonzero(is_b0)], axis=0)
+        b0 = sum(masked(series, where, int(v)) for v in np.flatnonzero(is_b0)) / is_b0.sum()
         above = [np.mean(masked(series, where, int(v)) > b0) for v in np.flatnonzero(~is_b0)]
         shares[name] = float(np.mean(above))
     return shares

@@ -38,8 +38,8 @@ ESTIMATORS = {"median": (noise_by_median, optimal_factor), "mp": (noise_by_searc
 WINDOW = 0.35  # standard deviation of the weight around a patch's centre, over its edge; phantom A
 LEAST = 0.02  # eigenvalue of a patch's covariance: measured lags end, so some come out below 0
 ROUNDING = 1e-14  # of the strongest squared singular value
-AHEAD = 2  # rows that may wait for their turn to be added
-AT_ONCE = 1 << 18  # values of the patches in one batch: few matrices keep memory small
+AHEAD = 1  # rows that may wait for their turn to be added
+AT_ONCE = 1 << 17  # values of the patches in one batch: few matrices keep memory small
 
 
 @dataclass(frozen=True)
