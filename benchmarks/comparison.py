@@ -160,8 +160,7 @@ def table(results: dict[str, Any]) -> str:
     rows = {name: {r["method"]: r for r in scan["rows"]} for name, scan in scans.items()}
     columns = [(scan, n) for scan in scans for n in NUMBERS if _has(rows[scan].values(), n)]
     order = sorted(
-        {m for found in rows.values() for m in found},
-        key=lambda m: -np.mean([_number(found.get(m), "gain", -99.0) for found in rows.values()]),
+        {m for found in rows.values() for m in found}, key=lambda m: -_mean_gain(m, rows)
     )
     letters = {name: "ABC"[i] for i, name in enumerate(scans)}
     software = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
@@ -192,6 +191,12 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *_assumptions(rows, letters)]) + "\n"
 
 
+def _mean_gain(method: str, rows: dict[str, dict[str, Any]]) -> float:
+    """Of the scans that it came to a result on."""
+    gains = [_number(found.get(method), "gain") for found in rows.values()]
+    return float(np.mean([gain for gain in gains if gain == gain] or [-99.0]))
+
+
 def _fa_lost(found: dict[str, Any]) -> str:
     """The methods after which FA is further from the truth than that of the noisy scan."""
     noisy = _number(found["noisy"], "fa_error")
@@ -220,10 +225,12 @@ def _assumptions(rows: dict[str, dict[str, Any]], letters: dict[str, str]) -> li
             if method == "noisy" or (gain is not None and gain > 0):
                 continue
             why = row["remarks"] or "nothing is said"
-            said = f"{gain:.2f} dB" if gain is not None else row["status"]
+            said = (
+                f"{gain:.2f} dB: " if gain is not None else ""
+            )  # else the remark says how it ended
             if method in ASSUMES:
                 why = f"it assumes {ASSUMES[method]}"
-            lines.append(f"- {letters[name]}: {method}, {said}: {why}.")
+            lines.append(f"- {letters[name]}: {method}, {said}{why}.")
     return lines
 
 
