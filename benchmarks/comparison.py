@@ -225,9 +225,7 @@ def _assumptions(rows: dict[str, dict[str, Any]], letters: dict[str, str]) -> li
             if method == "noisy" or (gain is not None and gain > 0):
                 continue
             why = row["remarks"] or "nothing is said"
-            said = (
-                f"{gain:.2f} dB: " if gain is not None else ""
-            )  # else the remark says how it ended
+            said = "" if gain is None else f"{gain:.2f} dB: "  # a remark says how it ended
             if method in ASSUMES:
                 why = f"it assumes {ASSUMES[method]}"
             lines.append(f"- {letters[name]}: {method}, {said}{why}.")
