@@ -1,9 +1,22 @@
 """Errors against a known truth, on cases with a closed-form answer."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
-from quell.evaluate import bias, fa_error, md_error, psnr, rmse, tensor_maps
+from quell.evaluate import (
+    bias,
+    fa_error,
+    md_error,
+    nrmse,
+    psnr,
+    range_of,
+    rmse,
+    ssim,
+    tensor_maps,
+)
 
 MASK = np.ones((4, 5, 6), bool)
 
@@ -89,3 +102,66 @@ def test_a_tensor_needs_six_directions() -> None:
     data, bvals, bvecs = tensor_signal((1e-3, 1e-3, 1e-3))
     with pytest.raises(ValueError, match="6 directions"):
         tensor_maps(data[..., :6], bvals[:6], bvecs[:6], np.ones((2, 2, 2), bool))
+
+
+# ---- similarity, and the traps of scores ---------------------------------------------------------
+
+AIR = np.zeros((24, 26, 3), bool)
+AIR[:6] = True
+
+
+@pytest.fixture(scope="module")
+def pictures() -> tuple[np.ndarray, np.ndarray]:
+    """A truth with edges, and the same with noise, (24, 26, 3, 2)."""
+    rng = np.random.default_rng(0)
+    truth = np.kron(rng.uniform(200, 900, (6, 13, 3, 2)), np.ones((4, 2, 1, 1)))
+    truth[AIR] = 0
+    return truth, truth + rng.normal(0, 60, truth.shape)
+
+
+def test_ssim_of_a_whole_image_is_that_of_scikit_image(pictures) -> None:
+    truth, noisy = pictures
+    everywhere = np.ones(truth.shape[:3], bool)
+    found = ssim(noisy, truth, everywhere, 900.0)
+    settings = {"gaussian_weights": True, "use_sample_covariance": False, "full": True}
+    expected = [
+        structural_similarity(truth[..., z, v], noisy[..., z, v], data_range=900.0, **settings)[1]
+        for z in range(3)
+        for v in range(2)
+    ]
+    assert found == pytest.approx(np.mean(expected), rel=1e-12)
+    assert 0.2 < found < 0.99
+
+
+def test_what_is_done_to_the_air_changes_no_score(pictures) -> None:
+    truth, noisy = pictures
+    blanked = np.where(AIR[..., None], 0, noisy)
+    flattened = np.where(AIR[..., None], 55, noisy)
+    for score in (rmse, nrmse, partial(ssim, data_range=900.0), partial(psnr, data_range=900.0)):
+        expected = score(noisy, truth, ~AIR)
+        assert score(blanked, truth, ~AIR) == expected
+        assert score(flattened, truth, ~AIR) == expected
+
+
+def test_blanking_everything_scores_worst(pictures) -> None:
+    truth, noisy = pictures
+    blank, inside = np.zeros_like(truth), ~AIR
+    assert nrmse(blank, truth, inside) == pytest.approx(1)
+    assert nrmse(noisy, truth, inside) < 0.2
+    for score in (psnr, ssim):
+        assert score(blank, truth, inside, 900.0) < score(noisy, truth, inside, 900.0) - 0.1
+    assert ssim(truth, truth, inside, 900.0) == pytest.approx(1)
+
+
+def test_the_range_is_that_of_the_reference(pictures) -> None:
+    truth, noisy = pictures
+    assert range_of(truth, ~AIR) == truth[~AIR].max()
+    assert range_of(np.array([[[-3.0, 5.0]]]), np.ones((1, 1, 2), bool)) == 8
+    bright = noisy.copy()
+    bright[10, 10, 1, 0] = 9000  # a spike: a range taken from the result would be ten times as wide
+    assert psnr(bright, truth, ~AIR, 900.0) < psnr(noisy, truth, ~AIR, 900.0)
+
+
+def test_slices_smaller_than_the_window_have_no_similarity() -> None:
+    truth = np.ones((4, 5, 6, 2))
+    assert np.isnan(ssim(truth, truth, MASK, 1.0))

@@ -1,4 +1,4 @@
-"""The command line: quell denoise | train | apply | compare | check | methods | ...
+"""The command line: quell denoise | train | apply | compare | evaluate | check | methods | ...
 
 Here    One module a command; `options` holds the options that several share, `usage` writes the
         help. What fails anywhere below ends here, as one sentence and an exit status: 2 for a
@@ -22,6 +22,7 @@ from .check import check_command
 from .compare import compare
 from .demo import demo
 from .denoise import denoise
+from .evaluate import evaluate
 from .methods import methods
 from .reconstruct import reconstruct
 from .sample import sample
@@ -39,6 +40,7 @@ app.command(cls=Grouped)(denoise)
 app.command(cls=Grouped, short_help="Learn one model from many scans.")(train)
 app.command(cls=Grouped, short_help="Denoise a scan with a model of many.")(apply)
 app.command(cls=Grouped, short_help="Run many denoisers on one scan, side by side.")(compare)
+app.command(cls=Grouped, short_help="Judge denoised files, whoever made them.")(evaluate)
 app.command("check", cls=Grouped, short_help="Say what a scan is and what is wrong with it.")(
     check_command
 )

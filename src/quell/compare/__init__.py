@@ -3,11 +3,14 @@
 The way: which contestants -> run each as a command of its own, unless it is done already -> judge
 what it wrote, by a truth or a repeat -> table, page.
 
-Reading order: asked, folder, contestants, running, judging, table, showing.
+Results that are there already are judged the same way (`evaluating`).
+
+Reading order: asked, folder, contestants, running, judging, details, evaluating, table, showing.
 """
 
 from .asked import Comparison
 from .contestants import Contestant, external, of_quell, quells_own
+from .evaluating import Evaluation, evaluate_files
 from .folder import compare_file
 from .judging import Judge
 from .table import Row, as_text
@@ -15,10 +18,12 @@ from .table import Row, as_text
 __all__ = [
     "Comparison",
     "Contestant",
+    "Evaluation",
     "Judge",
     "Row",
     "as_text",
     "compare_file",
+    "evaluate_files",
     "external",
     "of_quell",
     "quells_own",

@@ -38,6 +38,7 @@ class Comparison:
     preset: str = "fast"
     again: bool = False
     named: str = ""  # the scan's name, where `scan` is a copy with more noise
+    kind: str = "comparison"  # or "evaluation", of results that are there: the name of its tables
 
     @property
     def title(self) -> str:
@@ -46,10 +47,7 @@ class Comparison:
 
     def refuse(self) -> None:
         """Raise InputError for what can't be meant."""
-        if bool(self.truth) + bool(self.repeat) + self.recorrupt > 1:
-            raise InputError(
-                "--truth, --repeat and --recorrupt exclude each other; give one of them", 2
-            )
+        self.refuse_referees()
         if not self.minutes > 0:  # NaN fails too
             raise InputError(f"{self.minutes:g} minutes are none; give more than 0", 2)
         if self.out.exists() and not self.out.is_dir():
@@ -59,8 +57,17 @@ class Comparison:
             if self.out.resolve() in path.resolve().parents:
                 raise InputError(f"{path} lies in {self.out}; give another folder, or move it", 2)
         is_new = not self.out.exists() or not any(self.out.iterdir())
-        if not is_new and not (self.out / "comparison.json").exists():
+        if not is_new and not (self.out / f"{self.kind}.json").exists():
+            article = "an" if self.kind[0] in "aeiou" else "a"
             raise InputError(
-                f"{self.out} holds something else than a comparison; give an empty or a new folder"
+                f"{self.out} holds something else than {article} {self.kind}; give an empty or a "
+                "new folder"
             )
         refuse_place(self.out)
+
+    def refuse_referees(self) -> None:
+        """Raise InputError where more than one thing is to judge."""
+        if bool(self.truth) + bool(self.repeat) + self.recorrupt > 1:
+            which = "--truth and --repeat" if self.kind == "evaluation" else (
+                "--truth, --repeat and --recorrupt")  # fmt: skip
+            raise InputError(f"{which} exclude each other; give one of them", 2)

@@ -27,6 +27,7 @@ from scipy import ndimage
 from ..evaluate import (
     Recorruption,
     RepeatScore,
+    ResidualStatistics,
     TensorMaps,
     fa_error,
     mse_over_variance,
@@ -164,28 +165,34 @@ class Judge:
 
     def scores(self, denoised: np.ndarray) -> Scores:
         """Everything that can be said of one result (X, Y, Z, V), scanner units."""
-        mask, sigma = self.scan.where, self.noise.sigma
-        before, after = self.scan.data, denoised
-        if self.noise.levels is not None:
-            before, after = before / self.noise.levels, after / self.noise.levels
-        s = residual_statistics(before, after, sigma, mask, self.scan.bvals, self.noise.covariance)
+        s = self.statistics(denoised)
         found = {"ratio": s.ratio, "structure": s.structure, "correlation": s.correlation}
         if self.more is not None:
             found |= _gain(self.more.score(denoised, self.volumes))
         if self.reference is not None:
             found |= self._by_truth(denoised) if self.is_truth else self._by_repeat(denoised)
-        return {name: _plain(value) for name, value in found.items()}
+        return {name: plain(value) for name, value in found.items()}
+
+    def statistics(self, denoised: np.ndarray) -> ResidualStatistics:
+        """What was removed from the scan to get one result (X, Y, Z, V), scanner units."""
+        mask, sigma = self.scan.where, self.noise.sigma
+        before, after = self.scan.data, denoised
+        if self.noise.levels is not None:
+            before, after = before / self.noise.levels, after / self.noise.levels
+        return residual_statistics(
+            before, after, sigma, mask, self.scan.bvals, self.noise.covariance
+        )
 
     def _by_truth(self, denoised: np.ndarray) -> dict[str, float]:
-        goal, kept = self._goal, self.volumes
+        goal, kept = self.goal, self.volumes
         before, after = (
             rmse(data[..., kept], goal, self.where) for data in (self.scan.data, denoised)
         )
         gain = float(20 * np.log10(before / after)) if before and after else float("nan")
         found = {"gain": gain, "rmse": after}
-        if self._true_tensors is not None:
-            maps = tensor_maps(denoised[..., self._low], *self._gradients, self.where)
-            found["fa_error"] = fa_error(maps, self._true_tensors, self.where)
+        if self.true_tensors is not None:
+            maps = tensor_maps(denoised[..., self.low], *self.gradients, self.where)
+            found["fa_error"] = fa_error(maps, self.true_tensors, self.where)
         return found
 
     def _by_repeat(self, denoised: np.ndarray) -> dict[str, float]:
@@ -194,9 +201,9 @@ class Judge:
         first, second = self.scan.data[..., kept], self.reference.data[..., kept]
         sigma = sigma_of_repeats(first, second, self.where)
         found = _gain(mse_over_variance(denoised[..., kept], second, sigma, self.where))
-        if self._has_tensors:
-            low = self._low
-            said = tensor_prediction(denoised[..., low], *self._gradients, self.where)
+        if self.has_tensors:
+            low = self.low
+            said = tensor_prediction(denoised[..., low], *self.gradients, self.where)
             is_dwi = ~self.scan.is_b0[low]
             other = self.reference.data[..., low[is_dwi]]
             by_tensor = mse_over_variance(said[..., is_dwi], other, sigma, self.where)
@@ -204,7 +211,7 @@ class Judge:
         return found
 
     @cached_property
-    def _goal(self) -> np.ndarray:
+    def goal(self) -> np.ndarray:
         """(X, Y, Z, G) the truth of the volumes that count, with the scan's noise floor."""
         assert self.reference is not None
         clean = self.reference.data[..., self.volumes]
@@ -217,30 +224,32 @@ class Judge:
         return goal
 
     @cached_property
-    def _low(self) -> np.ndarray:
+    def low(self) -> np.ndarray:
         """Volumes whose signal is a single exponential."""
         assert self.scan.bvals is not None
         return np.flatnonzero(self.scan.bvals <= TENSOR_B_MAX)
 
     @property
-    def _gradients(self) -> tuple[np.ndarray, np.ndarray]:
+    def gradients(self) -> tuple[np.ndarray, np.ndarray]:
+        """b-values and directions of these."""
         assert self.scan.bvals is not None
         assert self.scan.bvecs is not None
-        return self.scan.bvals[self._low], self.scan.bvecs[self._low]
+        return self.scan.bvals[self.low], self.scan.bvecs[self.low]
 
     @cached_property
-    def _has_tensors(self) -> bool:
+    def has_tensors(self) -> bool:
         """Whether there are directions enough for a tensor."""
         if self.scan.bvals is None or self.scan.bvecs is None:
             return False
-        n_b0 = int(self.scan.is_b0[self._low].sum())
-        return n_b0 > 0 and len(self._low) - n_b0 >= 6
+        n_b0 = int(self.scan.is_b0[self.low].sum())
+        return n_b0 > 0 and len(self.low) - n_b0 >= 6
 
     @cached_property
-    def _true_tensors(self) -> TensorMaps | None:
-        if not self._has_tensors or self.reference is None:
+    def true_tensors(self) -> TensorMaps | None:
+        """Of the reference; None where there is none, or no tensor."""
+        if not self.has_tensors or self.reference is None:
             return None
-        return tensor_maps(self.reference.data[..., self._low], *self._gradients, self.where)
+        return tensor_maps(self.reference.data[..., self.low], *self.gradients, self.where)
 
     @property
     def shown(self) -> int:
@@ -280,5 +289,6 @@ def read_result(path: Path, scan: Series) -> np.ndarray:
     return np.nan_to_num(data, copy=False)
 
 
-def _plain(value: float) -> float | None:
+def plain(value: float) -> float | None:
+    """A score as it is kept: five digits, None for what is not a number."""
     return float(f"{value:.5g}") if np.isfinite(value) else None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def write_tables(asked: Comparison, judge: Judge, rows: Sequence[Row], options: Options) -> None:
-    """comparison.csv, .json and .md of the rows so far."""
+    """The tables of the rows so far: .csv, .json and .md."""
     best = ranked(rows)
     about = {
         "scan": asked.title,
@@ -43,15 +43,15 @@ def write_tables(asked: Comparison, judge: Judge, rows: Sequence[Row], options: 
         ("json", as_json(best, about)),
         ("md", as_markdown(best)),
     ):
-        with replacing(asked.out / f"comparison.{ending}") as file:
+        with replacing(asked.out / f"{asked.kind}.{ending}") as file:
             file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_page(asked: Comparison, judge: Judge, rows: Sequence[Row], command: str) -> None:
-    """comparison.html of the rows, best first."""
+    """The page of the rows, best first."""
     from ..report import write_comparison  # brings matplotlib, which other commands do without
 
-    write_comparison(asked.out / "comparison.html", facts_of(asked, judge, rows, command))
+    write_comparison(asked.out / f"{asked.kind}.html", facts_of(asked, judge, rows, command))
 
 
 def facts_of(
@@ -62,6 +62,7 @@ def facts_of(
 
     columns = columns_of(rows)
     return ComparisonFacts(
+        kind=asked.kind,
         title=asked.title,
         judged_by=judge.words,
         order="best" if judge.has_referee else "evenest residual",

@@ -14,10 +14,33 @@ COLUMNS = {
     "gain": ("gain, dB", "{:.2f}"),
     "gain_error": ("±", "{:.2f}"),
     "rmse": ("rmse", "{:.4g}"),
+    "psnr": ("PSNR, dB", "{:.2f}"),
+    "ssim": ("SSIM", "{:.4f}"),
+    "nrmse": ("NRMSE", "{:.4f}"),
+    "bias": ("bias", "{:+.4f}"),
     "fa_error": ("FA error", "{:.4f}"),
+    "fa_psnr": ("FA, dB", "{:.2f}"),
+    "fa_ssim": ("FA SSIM", "{:.4f}"),
+    "md_psnr": ("MD, dB", "{:.2f}"),
+    "md_ssim": ("MD SSIM", "{:.4f}"),
+    "rd_psnr": ("RD, dB", "{:.2f}"),
+    "rd_ssim": ("RD SSIM", "{:.4f}"),
+    "ad_psnr": ("AD, dB", "{:.2f}"),
+    "ad_ssim": ("AD SSIM", "{:.4f}"),
+    "angle": ("angle, °", "{:.2f}"),
+    "r2_dti": ("R² of DTI", "{:.4f}"),
+    "r2_csd": ("R² of CSD", "{:.4f}"),
+    "published_psnr": ("PSNR as published, dB", "{:.2f}"),
+    "published_ssim": ("SSIM as published", "{:.4f}"),
+    "published_r2_dti": ("R² of DTI as published", "{:.4f}"),
+    "published_r2_csd": ("R² of CSD as published", "{:.4f}"),
     "tensor_gain": ("tensor gain, dB", "{:.2f}"),
     "structure": ("structure", "{:.3f}"),
     "ratio": ("residual / σ", "{:.2f}"),
+    "follows": ("follows image", "{:+.3f}"),
+    "mean_change": ("mean signal", "{:.3f}"),
+    "contrast": ("contrast", "{:.2f}"),
+    "above_b0": ("above b=0", "{:.4f}"),
     "seconds": ("seconds", "{:.0f}"),
     "memory": ("GiB", "{:.2f}"),
 }
@@ -27,9 +50,33 @@ MEANINGS = {
     "gain_error": "one standard error of the gain, from the scatter over the volumes",
     "rmse": "root mean square error, in the units of the scan",
     "fa_error": "root mean square difference of fractional anisotropy from the truth's",
-    "tensor_gain": "the same of the signal that the fitted tensors predict for the repeat",
+    "psnr": "the range of the truth over the root mean square error, b>0, in the mask",
+    "ssim": "structural similarity to the truth, b>0, in the mask; 1 at best",
+    "nrmse": "root mean square error over the root mean square of the truth",
+    "bias": "relative shift of the mean signal, mean over the volumes; 0 at best",
+    **{
+        f"{name}_{score}": f"{words} of {name.upper()} against the truth's, in the mask"
+        for name in ("fa", "md", "rd", "ad")
+        for score, words in (("psnr", "peak signal-to-noise ratio"), ("ssim", "similarity"))
+    },
+    "angle": "median angle to the true principal direction, where the true FA is above 0.2",
+    "r2_dti": "of the measured scan's held-out volumes, predicted by tensors; median voxel",
+    "r2_csd": "the same by CSD, of the highest shell, in the middle slice",
+    "published_psnr": "Di-Fusion's: each series stretched to 0..1 by itself, air included; for "
+    "comparison only",
+    "published_ssim": "the same",
+    "published_r2_dti": "of the denoised scan's own volumes, which rewards smoothing; for "
+    "comparison only",
+    "published_r2_csd": "the same",
+    "tensor_gain": "the gain of the signal that the fitted tensors predict for the repeat",
     "structure": "how unevenly the removed power lies in space, beyond chance; 0 for noise",
     "ratio": "size of what was removed over the noise; 1 at most, above it signal went too",
+    "follows": "correlation of what was removed with the result; anatomy was removed above 0.05 or "
+    "so",
+    "mean_change": "largest relative change of the mean signal of a shell",
+    "contrast": "contrast between directions, after over before, of the worst shell; below 0.85 "
+    "directions were drawn together",
+    "above_b0": "share of signals above their b=0, which diffusion can't make",
     "seconds": "of the whole command",
     "memory": "peak of the whole command",
 }
@@ -138,11 +185,16 @@ def as_json(rows: Sequence[Row], about: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def as_text(rows: Sequence[Row]) -> str:
-    """A table for a terminal."""
+def as_text(rows: Sequence[Row], turned: bool = False) -> str:
+    """A table for a terminal.
+
+    turned  a line for each score instead of one for each result: many scores of few results
+    """
     columns = columns_of(rows)
-    table = [["method", *(COLUMNS[c][0] for c in columns)]]
+    table = [["score" if turned else "method", *(COLUMNS[c][0] for c in columns)]]
     table += [[row.name, *(cell(row, c) for c in columns)] for row in rows]
+    if turned:
+        table = [list(line) for line in zip(*table, strict=True)]
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
     lines = [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))])  # noqa: B905

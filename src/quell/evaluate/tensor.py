@@ -1,4 +1,4 @@
-"""Downstream: fractional anisotropy and mean diffusivity, and their error against truth maps.
+"""Downstream: maps of the diffusion tensor, and their error against those of the truth.
 
 Here    DIPY's TensorModel, weighted least squares; a gradient counts as b=0 up to 50 s/mm².
         All volumes are used: drop shells far above b = 1500 s/mm² before, where the signal of
@@ -11,16 +11,21 @@ from typing import Any
 import numpy as np
 
 from ..series import B0_MAX
+from .reference import psnr, range_of, ssim
 
+ANISOTROPIC = 0.2  # FA; below it noise alone turns the principal direction about
 LEAST_SIGNAL = 0.01  # of the median b=0; fluid at b = 1000 s/mm² keeps 5 %
 
 
 @dataclass(frozen=True)
 class TensorMaps:
-    """Two scalar maps of the diffusion tensor, 0 outside the mask."""
+    """What the diffusion tensors say, 0 outside the mask."""
 
     fa: np.ndarray  # (X, Y, Z) float32, 0..1
     md: np.ndarray  # (X, Y, Z) float32, mm²/s
+    rd: np.ndarray  # (X, Y, Z) float32, across the principal direction, mm²/s
+    ad: np.ndarray  # (X, Y, Z) float32, along it, mm²/s
+    direction: np.ndarray  # (X, Y, Z, 3) float32, the principal direction, of either sign
 
 
 def tensor_maps(
@@ -36,9 +41,11 @@ def tensor_maps(
     Raises ValueError with fewer than 6 diffusion-weighted volumes, or without any b=0.
     """
     fit, _ = _fit(data, bvals, bvecs, mask)
-    fa, md = (np.zeros(mask.shape, dtype=np.float32) for _ in range(2))
-    fa[mask], md[mask] = np.nan_to_num(fit.fa), np.nan_to_num(fit.md)
-    return TensorMaps(fa, md)
+    found = []
+    for values in (fit.fa, fit.md, fit.rd, fit.ad, fit.directions[:, 0]):
+        found.append(np.zeros((*mask.shape, *values.shape[1:]), dtype=np.float32))
+        found[-1][mask] = np.nan_to_num(values)
+    return TensorMaps(*found)
 
 
 def tensor_prediction(
@@ -68,6 +75,36 @@ def fa_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> float
 def md_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> float:
     """Root-mean-square error of MD over the mask (X, Y, Z), mm²/s."""
     return _rms(estimate.md[mask] - truth.md[mask])
+
+
+def map_scores(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> dict[str, float]:
+    """PSNR (dB) and SSIM of each scalar map, and the angle between principal directions (degrees).
+
+    mask  (X, Y, Z)  where to measure
+
+    The range of a diffusivity is the largest one of the truth in the mask, that of FA is 1. The
+    angle is the median over the voxels of the mask where the truth has a direction to speak of.
+    """
+    found = {}
+    for name in ("fa", "md", "rd", "ad"):
+        of_truth, of_estimate = getattr(truth, name), getattr(estimate, name)
+        data_range = 1.0 if name == "fa" else range_of(of_truth, mask)
+        found[f"{name}_psnr"] = psnr(of_estimate, of_truth, mask, data_range)
+        found[f"{name}_ssim"] = ssim(of_estimate, of_truth, mask, data_range)
+    found["angle"] = direction_error(estimate, truth, mask)
+    return found
+
+
+def direction_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> float:
+    """Median angle between both principal directions where the true FA is high, degrees.
+
+    mask  (X, Y, Z)  where to measure; NaN where nothing in it is anisotropic
+    """
+    where = mask & (truth.fa > ANISOTROPIC)
+    cosines = np.abs(np.sum(estimate.direction[where] * truth.direction[where], axis=-1))
+    if not cosines.size:
+        return float("nan")
+    return float(np.median(np.degrees(np.arccos(np.clip(cosines, 0, 1)))))
 
 
 def _fit(

@@ -37,6 +37,7 @@ class Tile:
 class ComparisonFacts:
     """Everything that the page shows, as plain data."""
 
+    kind: str  # "comparison" or "evaluation"
     title: str  # the name of the input file
     judged_by: str
     order: str  # of the rows: "best", where there is something to judge by

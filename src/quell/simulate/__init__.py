@@ -2,5 +2,14 @@
 
 from .corruption import corrupt, g_factor
 from .phantom import INSTANCES, Phantom, PhantomSettings, phantom
+from .schemes import even_directions
 
-__all__ = ["INSTANCES", "Phantom", "PhantomSettings", "corrupt", "g_factor", "phantom"]
+__all__ = [
+    "INSTANCES",
+    "Phantom",
+    "PhantomSettings",
+    "corrupt",
+    "even_directions",
+    "g_factor",
+    "phantom",
+]

@@ -1,0 +1,129 @@
+"""Evaluating: results that are there already, whoever made them, judged as a comparison's are."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..evaluate import headline, verdict
+from ..evaluate.crossvalidation import MODELS
+from ..pipeline import Options, known
+from ..run import Run, Voice, set_threads
+from ..series import InputError, load, load_map
+from .asked import Comparison
+from .contestants import NOISY
+from .details import by_prediction, by_residual, by_truth
+from .judging import Judge, read_result
+from .running import DONE, Outcome
+from .showing import write_page, write_tables
+from .table import Row, ranked
+
+KIND = "evaluation"  # the name of its tables
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is asked of an evaluation.
+
+    results       denoised files of the scan
+    models        "dti", "csd" or both: diffusion models whose predictions are judged, too
+    folds         of their cross-validation
+    as_published  the papers' own scores, too
+    tables        whether a folder is asked for
+    """
+
+    results: Sequence[Path]
+    models: Sequence[str] = ()
+    folds: int = 3
+    as_published: bool = False
+    tables: bool = True
+
+    def refuse(self) -> None:
+        """Raise InputError for what can't be meant."""
+        if not self.results:
+            raise InputError("nothing is to be judged; give denoised files behind the scan", 2)
+        for model in self.models:
+            if model not in MODELS:
+                raise InputError(f"--r2 {model} is no model; give {' or '.join(MODELS)}", 2)
+        if self.folds < 2:
+            raise InputError(f"{self.folds} folds hold nothing out; give 2 or more", 2)
+
+
+def evaluate_files(
+    what: Evaluation, asked: Comparison, options: Options, command: str, voice: Voice
+) -> list[Row]:
+    """Judge denoised files of one scan; the rows, best first.
+
+    asked    the scan, what judges, and the folder
+    options  noise of the scan, seed and threads
+    command  what reproduces it, for the page
+    voice    told how far it is
+
+    Raises InputError for a scan, a reference or a result that can't be used.
+    """
+    what.refuse()
+    asked = replace(asked, kind=KIND)
+    asked.refuse() if what.tables else asked.refuse_referees()
+    named = names_of(what.results)
+    scan = load(asked.scan, asked.bval, asked.bvec, asked.mask)
+    if np.iscomplexobj(scan.data):
+        raise InputError(f"{asked.scan} is complex; give magnitudes of the scan and the results")
+    noise_map = None if asked.noise_in is None else load_map(asked.noise_in, scan)
+    set_threads(options.threads)
+    scan, _, _, noise, _ = known(scan, options, Run(), noise_map=noise_map)
+    judge = Judge.of(scan, noise, asked.truth, asked.repeat)
+    rows = []
+    for name, path in [(NOISY, None), *named.items()]:
+        voice.say(name)
+        try:
+            denoised = scan.data if path is None else read_result(path, scan)
+        except InputError as error:
+            raise InputError(f"{path} can't be judged: {error}") from None
+        rows.append(_row(name, path, denoised, judge, what, options.seed))
+    if what.tables:
+        asked.out.mkdir(exist_ok=True)
+        write_tables(asked, judge, rows, options)
+        write_page(asked, judge, ranked(rows), command)
+    return ranked(rows)
+
+
+def _row(
+    name: str,
+    path: Path | None,
+    denoised: np.ndarray,
+    judge: Judge,
+    what: Evaluation,
+    seed: int,
+) -> Row:
+    scores = judge.scores(denoised) | by_truth(judge, denoised, what.as_published)
+    remarks = []
+    if path is not None:
+        statistics = judge.statistics(denoised)
+        scores |= by_residual(statistics)
+        remarks.append(headline(verdict(statistics))[1].rstrip("."))
+    for model in what.models:
+        scores |= by_prediction(judge, denoised, model, what.folds, seed, what.as_published)
+    outcome = Outcome("", DONE, scores=scores, remarks=remarks)
+    return Row(name, "the scan as it is" if path is None else str(path), outcome, path)
+
+
+def names_of(paths: Iterable[Path]) -> dict[str, Path]:
+    """A name for each file: its own, or with its folder's where two files bear the same one.
+
+    Raises InputError for a file that is given twice.
+    """
+    paths = list(paths)
+    short = [_stem(path) for path in paths]
+    named: dict[str, Path] = {}
+    for path, name in zip(paths, short, strict=True):
+        if short.count(name) > 1 or name == NOISY:
+            name = f"{path.resolve().parent.name}/{name}"
+        if name in named:
+            raise InputError(f"{path} and {named[name]} would bear one name; rename one", 2)
+        named[name] = path
+    return named
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")
