@@ -64,7 +64,7 @@ def test_results_are_ranked_and_scored_by_the_truth(quell, files):
         assert good[score] > max(smooth[score], noisy[score]), score
     assert good["angle"] < min(smooth["angle"], noisy["angle"])
     assert smooth["contrast"] < 0.85 < good["contrast"]
-    assert "Do not use" in rows["smooth"]["remarks"] or "Look before" in rows["smooth"]["remarks"]
+    assert "Directions were drawn towards their mean" in rows["smooth"]["remarks"]
     page = (files["out"] / "evaluation.html").read_text()
     assert page.count("data:image/png") == 2 * 2 + 2  # results with residuals; noisy and truth
     assert "quell evaluation" in page
@@ -80,6 +80,12 @@ def test_without_a_folder_it_only_prints(quell, files, monkeypatch, tmp_path):
     assert "tensor gain" in ended.out
     assert "PSNR" not in ended.out  # a repeat is no truth
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_result_that_is_the_scan_itself_is_said_to_keep_its_noise(quell, files):
+    ended = quell("evaluate", files["scan"], files["scan"], "--noise-law", "gaussian")
+    assert ended.status == 0, ended.err
+    assert "most of the noise is still there" in ended.out
 
 
 def test_what_cannot_be_meant_is_refused_in_words(quell, files, tmp_path, clean):

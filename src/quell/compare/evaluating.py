@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..evaluate import headline, verdict
+from ..evaluate import Judgement, headline, verdict
 from ..evaluate.crossvalidation import MODELS
 from ..pipeline import Options, known
 from ..run import Run, Voice, set_threads
@@ -101,11 +101,20 @@ def _row(
     if path is not None:
         statistics = judge.statistics(denoised)
         scores |= by_residual(statistics)
-        remarks.append(headline(verdict(statistics))[1].rstrip("."))
+        remarks += remarks_of(verdict(statistics))
     for model in what.models:
         scores |= by_prediction(judge, denoised, model, what.folds, seed, what.as_published)
     outcome = Outcome("", DONE, scores=scores, remarks=remarks)
     return Row(name, "the scan as it is" if path is None else str(path), outcome, path)
+
+
+def remarks_of(judgements: list[Judgement]) -> list[str]:
+    """The verdict in one sentence, and what is off; that nothing was removed counts, too."""
+    said = [headline(judgements)[1]]
+    for one in judgements:
+        if one.level in ("warning", "error") or (one.code, one.level) == ("residual-size", "note"):
+            said.append(one.sentence)
+    return [sentence.rstrip(".") for sentence in said]
 
 
 def names_of(paths: Iterable[Path]) -> dict[str, Path]:
