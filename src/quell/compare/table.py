@@ -71,8 +71,8 @@ MEANINGS = {
     "tensor_gain": "the gain of the signal that the fitted tensors predict for the repeat",
     "structure": "how unevenly the removed power lies in space, beyond chance; 0 for noise",
     "ratio": "size of what was removed over the noise; 1 at most, above it signal went too",
-    "follows": "correlation of what was removed with the result; anatomy was removed above 0.05 or "
-    "so",
+    "follows": "correlation of what was removed with the result: anatomy that went; a good result "
+    "has a little, which the verdict allows for",
     "mean_change": "largest relative change of the mean signal of a shell",
     "contrast": "contrast between directions, after over before, of the worst shell; below 0.85 "
     "directions were drawn together",
