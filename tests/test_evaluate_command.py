@@ -105,15 +105,10 @@ def test_what_cannot_be_meant_is_refused_in_words(quell, files, tmp_path, clean)
     assert "half.nii.gz can't be judged" in refused(1, tmp_path / "half.nii.gz")
     assert "can't be judged" in refused(1, tmp_path / "nowhere.nii.gz")
     # a reference that the scan is part of would praise whoever takes least away
-    holds = replace(clean, data=0.5 * (clean.data + scan_of(files)))
+    holds = replace(clean, data=0.5 * (clean.data + load(files["scan"]).data))
     write_scan(tmp_path / "average.nii.gz", holds)
     words = (good, "--repeat", tmp_path / "average.nii.gz", "--noise-law", "gaussian")
     assert "holds the noise of the scan itself" in refused(1, *words)
-
-
-def scan_of(files: dict[str, Path]) -> np.ndarray:
-
-    return load(files["scan"]).data
 
 
 def test_results_of_one_name_bear_that_of_their_folder(tmp_path):

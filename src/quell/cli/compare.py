@@ -9,7 +9,6 @@ from ..compare import Comparison, as_text, compare_file
 from ..pipeline import Options
 from ..voice import printable, speaking
 from .options import (
-    FILE,
     INPUTS,
     METHOD,
     OUTPUTS,
@@ -23,9 +22,11 @@ from .options import (
     Law,
     Mask,
     NoiseIn,
+    Repeat,
     Scan,
     Seed,
     Threads,
+    Truth,
     option,
 )
 
@@ -50,13 +51,8 @@ def compare(
             metavar="NAME=COMMAND",
         ),
     ] = None,
-    truth: Annotated[
-        Path | None, option(INPUTS, "the scan without noise, of a phantom, to judge by", **FILE)
-    ] = None,
-    repeat: Annotated[
-        Path | None,
-        option(INPUTS, "a second acquisition of the same volumes, to judge by", **FILE),
-    ] = None,
+    truth: Truth = None,
+    repeat: Repeat = None,
     recorrupt: Annotated[
         bool,
         option(

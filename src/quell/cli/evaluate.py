@@ -11,8 +11,6 @@ from ..compare import Comparison, Evaluation, as_text, evaluate_files
 from ..pipeline import Options
 from ..voice import printable, speaking
 from .options import (
-    FILE,
-    INPUTS,
     METHOD,
     OUTPUTS,
     Bval,
@@ -23,9 +21,11 @@ from .options import (
     Law,
     Mask,
     NoiseIn,
+    Repeat,
     Scan,
     Seed,
     Threads,
+    Truth,
     option,
 )
 
@@ -38,13 +38,8 @@ def evaluate(
     out: Annotated[
         Path | None, option(OUTPUTS, "folder for table and page; default: none", metavar="FOLDER")
     ] = None,
-    truth: Annotated[
-        Path | None, option(INPUTS, "the scan without noise, of a phantom, to judge by", **FILE)
-    ] = None,
-    repeat: Annotated[
-        Path | None,
-        option(INPUTS, "a second acquisition of the same volumes, to judge by", **FILE),
-    ] = None,
+    truth: Truth = None,
+    repeat: Repeat = None,
     mask: Mask = None,
     bval: Bval = None,
     bvec: Bvec = None,

@@ -23,6 +23,12 @@ Bvec = Annotated[Path | None, option(INPUTS, "FSL directions; default: beside th
 Mask = Annotated[
     Path | None, option(INPUTS, "where to learn and measure; default: computed", **FILE)
 ]
+Truth = Annotated[
+    Path | None, option(INPUTS, "the scan without noise, of a phantom, to judge by", **FILE)
+]
+Repeat = Annotated[
+    Path | None, option(INPUTS, "a second acquisition of the same volumes, to judge by", **FILE)
+]
 Phase = Annotated[Path | None, option(INPUTS, "phase of SCAN, radians or scanner units", **FILE)]
 FourthAxis = Annotated[
     str,

@@ -14,16 +14,18 @@ from ..evaluate import (
     range_of,
     shells,
     ssim,
-    tensor_maps,
 )
 from ..series import B0_MAX, InputError
-from .judging import Judge, Scores, plain
+from .judging import Judge, Measured, Scores, plain
 
 
-def by_truth(judge: Judge, denoised: np.ndarray, as_published: bool = False) -> Scores:
+def by_truth(
+    judge: Judge, denoised: np.ndarray, measured: Measured, as_published: bool = False
+) -> Scores:
     """Errors of the images and of the tensor maps, where the truth is known; else nothing.
 
     denoised      (X, Y, Z, V)  scanner units
+    measured      of this result
     as_published  the papers' own scores, too
     """
     if judge.reference is None or not judge.is_truth:
@@ -36,9 +38,8 @@ def by_truth(judge: Judge, denoised: np.ndarray, as_published: bool = False) -> 
         "nrmse": nrmse(after, goal, where),
         "bias": float(np.nanmean(bias(after, goal, where))),
     }
-    if judge.true_tensors is not None:
-        maps = tensor_maps(denoised[..., judge.low], *judge.gradients, where)
-        found |= map_scores(maps, judge.true_tensors, where)
+    if measured.tensors is not None and judge.true_tensors is not None:
+        found |= map_scores(measured.tensors, judge.true_tensors, where)
     if as_published:
         clean = judge.reference.data[..., judge.volumes]
         found["published_psnr"], found["published_ssim"] = difusion_scores(after, clean)

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from ..evaluate import Judgement, headline, verdict
-from ..evaluate.crossvalidation import MODELS
-from ..pipeline import Options, known
-from ..run import Run, Voice, set_threads
-from ..series import InputError, load, load_map
+from ..evaluate.crossvalidation import MODELS, refuse_folds
+from ..pipeline import Options
+from ..run import Voice, set_threads
+from ..series import InputError, load, stem
 from .asked import Comparison
 from .contestants import NOISY
 from .details import by_prediction, by_residual, by_truth
-from .judging import Judge, read_result
+from .judging import Judge, judge_of, read_result
 from .running import DONE, Outcome
 from .showing import write_page, write_tables
 from .table import Row, ranked
@@ -46,8 +46,7 @@ class Evaluation:
         for model in self.models:
             if model not in MODELS:
                 raise InputError(f"--r2 {model} is no model; give {' or '.join(MODELS)}", 2)
-        if self.folds < 2:
-            raise InputError(f"{self.folds} folds hold nothing out; give 2 or more", 2)
+        refuse_folds(self.folds)
 
 
 def evaluate_files(
@@ -64,28 +63,30 @@ def evaluate_files(
     """
     what.refuse()
     asked = replace(asked, kind=KIND)
-    asked.refuse() if what.tables else asked.refuse_referees()
+    if what.tables:
+        asked.refuse()
+    else:
+        asked.refuse_referees()
     named = names_of(what.results)
     scan = load(asked.scan, asked.bval, asked.bvec, asked.mask)
     if np.iscomplexobj(scan.data):
         raise InputError(f"{asked.scan} is complex; give magnitudes of the scan and the results")
-    noise_map = None if asked.noise_in is None else load_map(asked.noise_in, scan)
     set_threads(options.threads)
-    scan, _, _, noise, _ = known(scan, options, Run(), noise_map=noise_map)
-    judge = Judge.of(scan, noise, asked.truth, asked.repeat)
+    judge = judge_of(scan, asked, options)
     rows = []
     for name, path in [(NOISY, None), *named.items()]:
         voice.say(name)
         try:
-            denoised = scan.data if path is None else read_result(path, scan)
+            denoised = judge.scan.data if path is None else read_result(path, judge.scan)
         except InputError as error:
             raise InputError(f"{path} can't be judged: {error}") from None
         rows.append(_row(name, path, denoised, judge, what, options.seed))
+    best = ranked(rows)
     if what.tables:
         asked.out.mkdir(exist_ok=True)
-        write_tables(asked, judge, rows, options)
-        write_page(asked, judge, ranked(rows), command)
-    return ranked(rows)
+        write_tables(asked, judge, best, options)
+        write_page(asked, judge, best, command)
+    return best
 
 
 def _row(
@@ -96,12 +97,13 @@ def _row(
     what: Evaluation,
     seed: int,
 ) -> Row:
-    scores = judge.scores(denoised) | by_truth(judge, denoised, what.as_published)
+    measured = judge.measure(denoised)
+    scores = judge.scores(denoised, measured)
+    scores |= by_truth(judge, denoised, measured, what.as_published)
     remarks = []
     if path is not None:
-        statistics = judge.statistics(denoised)
-        scores |= by_residual(statistics)
-        remarks += remarks_of(verdict(statistics))
+        scores |= by_residual(measured.statistics)
+        remarks = remarks_of(verdict(measured.statistics))
     for model in what.models:
         scores |= by_prediction(judge, denoised, model, what.folds, seed, what.as_published)
     outcome = Outcome("", DONE, scores=scores, remarks=remarks)
@@ -123,7 +125,7 @@ def names_of(paths: Iterable[Path]) -> dict[str, Path]:
     Raises InputError for a file that is given twice.
     """
     paths = list(paths)
-    short = [_stem(path) for path in paths]
+    short = [stem(path).name for path in paths]
     named: dict[str, Path] = {}
     for path, name in zip(paths, short, strict=True):
         if short.count(name) > 1 or name == NOISY:
@@ -132,7 +134,3 @@ def names_of(paths: Iterable[Path]) -> dict[str, Path]:
             raise InputError(f"{path} and {named[name]} would bear one name; rename one", 2)
         named[name] = path
     return named
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from ..evaluate import Recorruption
-from ..pipeline import Options, known
-from ..run import Run, Voice, set_threads
-from ..series import InputError, Series, load, load_map, write_nifti
+from ..pipeline import Options
+from ..run import Voice, set_threads
+from ..series import InputError, Series, load, write_nifti
 from .asked import Comparison
 from .contestants import (
     NOISY,
@@ -32,7 +32,7 @@ from .contestants import (
     quells_own,
     refuse_twins,
 )
-from .judging import Judge, read_result
+from .judging import Judge, judge_of, read_result
 from .running import DONE, FAILED, Outcome, run
 from .showing import write_page, write_tables
 from .table import COLUMNS, Row, cell, columns_of, ranked, remark_of
@@ -61,10 +61,9 @@ def compare_file(asked: Comparison, options: Options, command: str, voice: Voice
     refuse_twins(contestants)
     if not contestants:
         raise InputError("nothing is to be compared; give --methods or --external", 2)
-    noise_map = None if asked.noise_in is None else load_map(asked.noise_in, scan)
     n_threads = set_threads(options.threads)
-    scan, _, _, noise, _ = known(scan, options, Run(), noise_map=noise_map)
-    judge = Judge.of(scan, noise, asked.truth, asked.repeat)
+    judge = judge_of(scan, asked, options)
+    scan = judge.scan
     asked.out.mkdir(exist_ok=True)
     write_tables(asked, judge, [], options)  # from here on the folder is known as a comparison's
     _refuse_full_disk(asked.out, scan, len(contestants))

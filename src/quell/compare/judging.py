@@ -39,8 +39,11 @@ from ..evaluate import (
     tensor_prediction,
 )
 from ..noise import NoiseModel
+from ..pipeline import Options, known
+from ..run import Run
 from ..scaling import Stabiliser
-from ..series import InputError, Series, load
+from ..series import InputError, Series, load, load_map
+from .asked import Comparison
 
 ERODED = 2  # voxels off the mask for a repeat: at the rim, motion would pass for error
 LEAST_VOXELS = 500  # of an eroded mask; smaller ones are taken as they are
@@ -50,6 +53,18 @@ FEW_VOXELS = 50  # know a standard deviation to 10 %, and there are many volumes
 LEAST_DIFFERENCE = 0.8  # of the noise: a reference that is nearer holds a fifth of it or more
 
 Scores = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What several scores of one result are taken from.
+
+    statistics  of what was removed
+    tensors     None where there is no truth to compare them with
+    """
+
+    statistics: ResidualStatistics
+    tensors: TensorMaps | None = None
 
 
 @dataclass(frozen=True)
@@ -163,36 +178,42 @@ class Judge:
         """Noise of a volume over the noise map."""
         return 1.0 if self.noise.levels is None else float(self.noise.levels[v])
 
-    def scores(self, denoised: np.ndarray) -> Scores:
-        """Everything that can be said of one result (X, Y, Z, V), scanner units."""
-        s = self.statistics(denoised)
+    def scores(self, denoised: np.ndarray, measured: Measured | None = None) -> Scores:
+        """What a comparison says of one result (X, Y, Z, V), scanner units.
+
+        measured  of this result, where it is at hand
+        """
+        measured = measured or self.measure(denoised)
+        s = measured.statistics
         found = {"ratio": s.ratio, "structure": s.structure, "correlation": s.correlation}
         if self.more is not None:
             found |= _gain(self.more.score(denoised, self.volumes))
         if self.reference is not None:
-            found |= self._by_truth(denoised) if self.is_truth else self._by_repeat(denoised)
+            found |= (
+                self._by_truth(denoised, measured) if self.is_truth else self._by_repeat(denoised)
+            )
         return {name: plain(value) for name, value in found.items()}
 
-    def statistics(self, denoised: np.ndarray) -> ResidualStatistics:
-        """What was removed from the scan to get one result (X, Y, Z, V), scanner units."""
+    def measure(self, denoised: np.ndarray) -> Measured:
+        """What several scores of one result (X, Y, Z, V), scanner units, are taken from."""
         mask, sigma = self.scan.where, self.noise.sigma
         before, after = self.scan.data, denoised
         if self.noise.levels is not None:
             before, after = before / self.noise.levels, after / self.noise.levels
-        return residual_statistics(
-            before, after, sigma, mask, self.scan.bvals, self.noise.covariance
-        )
+        s = residual_statistics(before, after, sigma, mask, self.scan.bvals, self.noise.covariance)
+        if not self.is_truth or self.true_tensors is None:
+            return Measured(s)
+        return Measured(s, tensor_maps(denoised[..., self.low], *self.gradients, self.where))
 
-    def _by_truth(self, denoised: np.ndarray) -> dict[str, float]:
+    def _by_truth(self, denoised: np.ndarray, measured: Measured) -> dict[str, float]:
         goal, kept = self.goal, self.volumes
         before, after = (
             rmse(data[..., kept], goal, self.where) for data in (self.scan.data, denoised)
         )
         gain = float(20 * np.log10(before / after)) if before and after else float("nan")
         found = {"gain": gain, "rmse": after}
-        if self.true_tensors is not None:
-            maps = tensor_maps(denoised[..., self.low], *self.gradients, self.where)
-            found["fa_error"] = fa_error(maps, self.true_tensors, self.where)
+        if measured.tensors is not None and self.true_tensors is not None:
+            found["fa_error"] = fa_error(measured.tensors, self.true_tensors, self.where)
         return found
 
     def _by_repeat(self, denoised: np.ndarray) -> dict[str, float]:
@@ -266,6 +287,16 @@ def _gain(score: RepeatScore) -> dict[str, float]:
         "mse": score.mse_over_variance,
         "mse_error": score.standard_error,
     }
+
+
+def judge_of(scan: Series, asked: Comparison, options: Options) -> Judge:
+    """Who judges results on a scan: its noise is learned, and the reference read.
+
+    Raises InputError for a scan or a reference that can't be used.
+    """
+    noise_map = None if asked.noise_in is None else load_map(asked.noise_in, scan)
+    scan, _, _, noise, _ = known(scan, options, Run(), noise_map=noise_map)
+    return Judge.of(scan, noise, asked.truth, asked.repeat)
 
 
 def read_result(path: Path, scan: Series) -> np.ndarray:

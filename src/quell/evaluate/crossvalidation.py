@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..series import B0_MAX, InputError
+from .tensor import gradients_of
 
 LEAST_DIRECTIONS = {"dti": 6, "csd": 15}  # of a fit: as many as the model has numbers
 MODELS = tuple(LEAST_DIRECTIONS)
@@ -104,15 +105,14 @@ def kfold_prediction(
     """
     dwi = np.flatnonzero(bvals > B0_MAX)
     values = data[mask].astype(np.float64)
-    predicted = np.zeros(values.shape)
+    predicted, S0 = np.zeros(values.shape), values[:, bvals <= B0_MAX].mean(axis=1)
     for held_out in np.array_split(rng.permutation(dwi), folds):
         kept = np.setdiff1d(np.arange(len(bvals)), held_out)
-        S0 = values[:, bvals <= B0_MAX].mean(axis=1)
         fit = _model(model, bvals[kept], bvecs[kept], response).fit(values[:, kept])
         with np.errstate(over="ignore"), warnings.catch_warnings():
             # in voxels of noise alone a fit may run away; DIPY warns of its own keywords
             warnings.simplefilter("ignore")
-            said = fit.predict(gtab=_gradients(bvals[held_out], bvecs[held_out]), S0=S0)
+            said = fit.predict(gtab=gradients_of(bvals[held_out], bvecs[held_out]), S0=S0)
         predicted[:, held_out] = np.nan_to_num(said, posinf=0, neginf=0)
     return predicted
 
@@ -127,7 +127,7 @@ def response_of(
     """
     from dipy.reconst.csdeconv import mask_for_response_ssst, response_from_mask_ssst
 
-    gradients = _gradients(bvals, bvecs)
+    gradients = gradients_of(bvals, bvecs)
     centre = tuple(int(c) for c in np.round(np.argwhere(mask).mean(axis=0)))
     radii = tuple(min(ROI_RADIUS, max(1, n // 2 - 1)) for n in mask.shape)
     inside = np.where(mask[..., None], data, 0)
@@ -152,7 +152,7 @@ def _model(
     from dipy.reconst.csdeconv import ConstrainedSphericalDeconvModel
     from dipy.reconst.dti import TensorModel
 
-    gradients = _gradients(bvals, bvecs)
+    gradients = gradients_of(bvals, bvecs)
     if name == "dti":
         return TensorModel(gradients, fit_method="WLS")
     n_dwi = int(np.sum(bvals > B0_MAX))
@@ -160,18 +160,17 @@ def _model(
     return ConstrainedSphericalDeconvModel(gradients, response, sh_order_max=order)
 
 
-def _gradients(bvals: np.ndarray, bvecs: np.ndarray) -> Any:
-    from dipy.core.gradients import gradient_table
-
-    return gradient_table(bvals, bvecs=bvecs, b0_threshold=B0_MAX)
+def refuse_folds(folds: int) -> None:
+    """Raise InputError for a number of folds that holds nothing out."""
+    if folds < 2:
+        raise InputError(f"{folds} folds hold nothing out; give 2 or more", 2)
 
 
 def _refuse(model: str, bvals: np.ndarray, folds: int) -> None:
     """Raise InputError where there is no such model, or a fold can't be fitted or predicted."""
     if model not in MODELS:
         raise InputError(f"there is no model called {model}; give {' or '.join(MODELS)}", 2)
-    if folds < 2:
-        raise InputError(f"{folds} folds hold nothing out; give 2 or more", 2)
+    refuse_folds(folds)
     n_b0 = int(np.sum(bvals <= B0_MAX))
     n_dwi = len(bvals) - n_b0
     fitted, least = n_dwi - -(-n_dwi // folds), LEAST_DIRECTIONS[model]

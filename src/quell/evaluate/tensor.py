@@ -118,17 +118,27 @@ def _fit(
 
     least  lower signals are raised to it; None: to the smallest one above 0
     """
-    from dipy.core.gradients import gradient_table  # large: only for those who fit tensors
-    from dipy.reconst.dti import TensorModel
+    from dipy.reconst.dti import TensorModel  # large: only for those who fit tensors
 
     n_b0 = int(np.sum(bvals <= B0_MAX))
     n_dwi = len(bvals) - n_b0
     if n_b0 == 0 or n_dwi < 6:
         raise ValueError(f"a tensor needs a b=0 and 6 directions; here are {n_b0} and {n_dwi}.")
-    gradients = gradient_table(bvals, bvecs=bvecs, b0_threshold=B0_MAX)
+    gradients = gradients_of(bvals, bvecs)
     model = TensorModel(gradients, fit_method="WLS", return_S0_hat=True, min_signal=least)
     with np.errstate(over="ignore"):
         return model.fit(data[mask]), gradients
+
+
+def gradients_of(bvals: np.ndarray, bvecs: np.ndarray) -> Any:
+    """DIPY's gradient table, with quell's own threshold of b=0.
+
+    bvals  (V,)    s/mm²
+    bvecs  (V, 3)  unit vectors, zeros for b=0
+    """
+    from dipy.core.gradients import gradient_table
+
+    return gradient_table(bvals, bvecs=bvecs, b0_threshold=B0_MAX)
 
 
 def _rms(difference: np.ndarray) -> float:
