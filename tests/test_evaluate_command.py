@@ -70,6 +70,7 @@ def test_results_are_ranked_and_scored_by_the_truth(quell, files):
     assert "quell evaluation" in page
     record = json.loads((files["out"] / "evaluation.json").read_text())
     assert [row["method"] for row in record["rows"]] == list(rows)
+    assert not {"preset", "minutes_per_method"} & set(record)  # no method was run
 
 
 def test_without_a_folder_it_only_prints(quell, files, monkeypatch, tmp_path):
@@ -80,6 +81,12 @@ def test_without_a_folder_it_only_prints(quell, files, monkeypatch, tmp_path):
     assert "tensor gain" in ended.out
     assert "PSNR" not in ended.out  # a repeat is no truth
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_quiet_prints_errors_only(quell, files):
+    ended = quell("evaluate", files["scan"], files["good"], "--out", files["out"], "--quiet")
+    assert (ended.status, ended.out, ended.err) == (0, "", "")
+    assert (files["out"] / "evaluation.csv").is_file()
 
 
 def test_a_result_that_is_the_scan_itself_is_said_to_keep_its_noise(quell, files):

@@ -86,7 +86,8 @@ def evaluate(
     what = Evaluation(denoised, models, folds, as_published, tables=out is not None)
     with speaking(quiet) as voice:
         rows = evaluate_files(what, asked, options, shlex.join(["quell", *sys.argv[1:]]), voice)
-    for line in as_text(rows, turned=True).splitlines():
-        print(printable(line))
-    if out is not None and not quiet:
-        print(printable(f"page: {out / 'evaluation.html'}"))
+    if not quiet:
+        for line in as_text(rows, turned=True).splitlines():
+            print(printable(line))
+        if out is not None:
+            print(printable(f"page: {out / 'evaluation.html'}"))

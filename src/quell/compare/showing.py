@@ -33,11 +33,11 @@ def write_tables(asked: Comparison, judge: Judge, rows: Sequence[Row], options: 
         "judged_by": judge.words,
         "noise": describe_noise(judge.noise, judge.scan.where).removeprefix("noise: "),
         "lag_one": judge.noise.lag_one(),
-        "preset": asked.preset,
         "seed": options.seed,
-        "minutes_per_method": asked.minutes,
         "versions": versions(),
     }
+    if asked.kind == "comparison":  # an evaluation runs no method
+        about |= {"preset": asked.preset, "minutes_per_method": asked.minutes}
     for ending, text in (
         ("csv", as_csv(best)),
         ("json", as_json(best, about)),
