@@ -5,6 +5,7 @@ import numpy as np
 from ..evaluate import (
     ResidualStatistics,
     bias,
+    c2s_scores,
     cross_validated_r2,
     difusion_scores,
     map_scores,
@@ -42,7 +43,9 @@ def by_truth(
         found |= map_scores(measured.tensors, judge.true_tensors, where)
     if as_published:
         clean = judge.reference.data[..., judge.volumes]
+        before = judge.scan.data[..., judge.volumes]
         found["published_psnr"], found["published_ssim"] = difusion_scores(after, clean)
+        found["c2s_psnr"], found["c2s_ssim"] = c2s_scores(after, clean, before)
     return {name: plain(value) for name, value in found.items()}
 
 
@@ -53,6 +56,8 @@ def by_residual(s: ResidualStatistics) -> Scores:
     change = float(np.nanmax(np.abs(s.mean_change), initial=0.0))
     found = {
         "follows": s.correlation,
+        "structure_p": s.structure_p,
+        "information": s.information,
         "mean_change": change,
         "contrast": worst,
         "above_b0": s.above_b0_after,

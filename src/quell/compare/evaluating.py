@@ -12,6 +12,7 @@ from ..pipeline import Options
 from ..run import Voice, set_threads
 from ..series import InputError, load, stem
 from .asked import Comparison
+from .callosum import Callosum
 from .contestants import NOISY
 from .details import by_prediction, by_residual, by_truth
 from .judging import Judge, judge_of, read_result
@@ -73,14 +74,14 @@ def evaluate_files(
         raise InputError(f"{asked.scan} is complex; give magnitudes of the scan and the results")
     set_threads(options.threads)
     judge = judge_of(scan, asked, options)
-    rows = []
+    callosum, rows = Callosum.of(judge), []
     for name, path in [(NOISY, None), *named.items()]:
         voice.say(name)
         try:
             denoised = judge.scan.data if path is None else read_result(path, judge.scan)
         except InputError as error:
             raise InputError(f"{path} can't be judged: {error}") from None
-        rows.append(_row(name, path, denoised, judge, what, options.seed))
+        rows.append(_row(name, path, denoised, judge, callosum, what, options.seed))
     best = ranked(rows)
     if what.tables:
         asked.out.mkdir(exist_ok=True)
@@ -94,6 +95,7 @@ def _row(
     path: Path | None,
     denoised: np.ndarray,
     judge: Judge,
+    callosum: Callosum | None,
     what: Evaluation,
     seed: int,
 ) -> Row:
@@ -104,6 +106,10 @@ def _row(
     if path is not None:
         scores |= by_residual(measured.statistics)
         remarks = remarks_of(verdict(measured.statistics))
+    if callosum is not None:
+        found, said = callosum.scores(denoised, what.as_published)
+        scores |= found
+        remarks += [said] if said else []
     for model in what.models:
         scores |= by_prediction(judge, denoised, model, what.folds, seed, what.as_published)
     outcome = Outcome("", DONE, scores=scores, remarks=remarks)

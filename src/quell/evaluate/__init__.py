@@ -1,16 +1,26 @@
 """Judge a result: with a reference, with a repeat, downstream, and from the residual alone.
 
-Reading order: reference, published, repeats, recorruption, tensor, crossvalidation, directions,
-residual, verdict.
+Reading order: reference, published, repeats, recorruption, tensor, snr, crossvalidation,
+directions, residual, verdict.
 """
 
 from .crossvalidation import cross_validated_r2, of_own
 from .directions import shells
-from .published import difusion_scores
+from .published import c2s_scores, ddm2_snr, difusion_scores
 from .recorruption import Recorruption
 from .reference import bias, nrmse, psnr, range_of, rmse, ssim
 from .repeats import RepeatScore, mse_over_variance, sigma_of_repeats
 from .residual import ResidualStatistics, residual_statistics
+from .snr import (
+    Change,
+    air_around,
+    change_of,
+    corpus_callosum,
+    flattened,
+    snr_of_air,
+    snr_of_errors,
+    weighted_volumes,
+)
 from .tensor import (
     TensorMaps,
     direction_error,
@@ -23,6 +33,16 @@ from .tensor import (
 from .verdict import Judgement, headline, verdict
 
 __all__ = [
+    "Change",
+    "air_around",
+    "c2s_scores",
+    "change_of",
+    "corpus_callosum",
+    "ddm2_snr",
+    "flattened",
+    "snr_of_air",
+    "snr_of_errors",
+    "weighted_volumes",
     "Judgement",
     "Recorruption",
     "RepeatScore",

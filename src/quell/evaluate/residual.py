@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from .directions import above_b0, shell_numbers, shells
+from .information import mutual_information
 from .reference import finite, masked
+from .structure import lagged_products, pairs_of, structure_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +32,10 @@ class ResidualStatistics:
     autocorrelation: np.ndarray  # (3,) of residual/σ at one voxel along x, y, z
     autocorrelation_expected: np.ndarray  # (3,) the noise model's
     structure: float  # how unevenly the residual's power lies in space, beyond chance; 0
+    structure_p: float  # of so much or more, had the power been shuffled among the voxels
     correlation: float  # of residual/σ with the denoised image, signed, mean over volumes; 0
     correlation_per_volume: np.ndarray  # (V,)
+    information: float  # bits that a voxel of the image tells of its residual/σ, beyond chance; 0
     correlation_of_best: float  # what the best possible estimate with this residual has
     magnitude_correlation: float  # of |residual|/σ with the denoised image, mean over volumes; 0
     magnitude_correlation_per_volume: np.ndarray  # (V,)
@@ -108,8 +112,8 @@ def _volume_numbers(
     """Everything that one pass over the volumes gives."""
     n_volumes = noisy.shape[3]
     noise = sigma[where].astype(np.float64)
-    table = np.empty((n_volumes, 7))  # in the order in which it is taken apart below
-    lagged, pairs = np.zeros(3), _pairs(where)
+    table = np.empty((n_volumes, 8))  # in the order in which it is taken apart below
+    lagged, pairs = np.zeros(3), pairs_of(where)
     power_map = np.zeros(noise.shape)
     for v in range(n_volumes):
         y, x0_hat = masked(noisy, where, v), finite(masked(denoised, where, v))
@@ -117,11 +121,13 @@ def _volume_numbers(
         centred = z - z.mean()
         table[v] = (y.mean(), x0_hat.mean(), z.mean(), np.mean(centred**2),
                     _correlation(z, x0_hat), _correlation(np.abs(centred), x0_hat),
-                    _correlation_of_best(centred, x0_hat, noise))  # fmt: skip
-        lagged += _lagged_products(centred, where, pairs)
+                    _correlation_of_best(centred, x0_hat, noise),
+                    mutual_information(z, x0_hat))  # fmt: skip
+        lagged += lagged_products(centred, where, pairs)
         if table[v, 3] > 0:
             power_map += centred**2 / table[v, 3]
-    before, after, mean, variance, correlation, magnitude, best = table.T
+    before, after, mean, variance, correlation, magnitude, best, bits = table.T
+    structure, p = structure_of(power_map, where, _neighbours(covariance, lag=2), n_volumes)
     power = variance.sum()
     return {
         "signal_before": before,
@@ -130,59 +136,15 @@ def _volume_numbers(
         "ratio": float(np.sqrt(variance.mean())),
         "ratio_per_volume": np.sqrt(variance),
         "autocorrelation": lagged / power if power > 0 else np.full(3, np.nan),
-        "structure": _structure(power_map, where, _neighbours(covariance, lag=2), n_volumes),
+        "structure": structure,
+        "structure_p": p,
+        "information": float(bits.mean()),
         "correlation": float(correlation.mean()),
         "correlation_per_volume": correlation,
         "correlation_of_best": float(best.mean()),
         "magnitude_correlation": float(magnitude.mean()),
         "magnitude_correlation_per_volume": magnitude,
     }
-
-
-def _structure(
-    power: np.ndarray, where: np.ndarray, correlation: np.ndarray, n_volumes: int
-) -> float:
-    """Relative variation of a residual's power that voxels two apart in plane share.
-
-    power        (voxels,)  sum over the volumes of the squared residual, in the mask
-    correlation  (3,)       of the noise of voxels two apart
-
-    Noise of one strength has the same expected power everywhere, and what chance makes of it in
-    one voxel says hardly anything of the voxel after the next: squares of Gaussians of correlation
-    ρ have the covariance 2 ρ². Edges, tissues and vessels in the residual do: their voxels lie
-    together. How many components a method keeps does not matter.
-    """
-    if not power.any():
-        return 0.0
-    shared = _lagged_products(power / power.mean() - 1, where, _pairs(where, lag=2), lag=2)
-    beyond = (shared - 2 * correlation**2 / n_volumes)[:2]
-    known = beyond[np.isfinite(beyond)]
-    return float(np.sqrt(max(0.0, known.mean()))) if known.size else float("nan")
-
-
-def _pairs(where: np.ndarray, lag: int = 1) -> list[np.ndarray]:
-    """For each axis, the voxels whose neighbour at that lag lies in the mask too."""
-    return [where[_cut(axis, None, -lag)] & where[_cut(axis, lag, None)] for axis in range(3)]
-
-
-def _lagged_products(
-    values: np.ndarray, where: np.ndarray, pairs: list[np.ndarray], lag: int = 1
-) -> np.ndarray:
-    """(3,) mean product of neighbours along x, y, z; NaN on an axis without neighbours."""
-    volume = np.zeros(where.shape, dtype=np.float32)
-    volume[where] = values
-    products = np.full(3, np.nan)
-    for axis, both in enumerate(pairs):
-        if both.any():
-            first, second = (
-                volume[_cut(axis, *ends)][both] for ends in ((None, -lag), (lag, None))
-            )
-            products[axis] = np.mean(first * second, dtype=np.float64)
-    return products
-
-
-def _cut(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
-    return tuple(slice(start, stop) if i == axis else slice(None) for i in range(3))
 
 
 def _neighbours(covariance: np.ndarray | None, lag: int = 1) -> np.ndarray:

@@ -40,7 +40,7 @@ def tensor_maps(
 
     Raises ValueError with fewer than 6 diffusion-weighted volumes, or without any b=0.
     """
-    fit, _ = _fit(data, bvals, bvecs, mask)
+    fit = fit_tensors(data[mask], bvals, bvecs)
     found = []
     for values in (fit.fa, fit.md, fit.rd, fit.ad, fit.directions[:, 0]):
         found.append(np.zeros((*mask.shape, *values.shape[1:]), dtype=np.float32))
@@ -59,10 +59,10 @@ def tensor_prediction(
     score. Arguments and errors of `tensor_maps`.
     """
     floor = LEAST_SIGNAL * float(np.median(data[mask][:, bvals <= B0_MAX]))
-    fit, gradients = _fit(data, bvals, bvecs, mask, floor if floor > 0 else None)
+    fit = fit_tensors(data[mask], bvals, bvecs, floor if floor > 0 else None)
     predicted = np.zeros(data.shape, dtype=np.float32)
     with np.errstate(over="ignore"):  # in voxels of noise alone a fit may run away
-        signal = np.nan_to_num(fit.predict(gradients, S0=fit.S0_hat))
+        signal = np.nan_to_num(fit.predict(gradients_of(bvals, bvecs), S0=fit.S0_hat))
     predicted[mask] = np.clip(signal, 0, data[mask].max(initial=0))
     return predicted
 
@@ -107,16 +107,14 @@ def direction_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -
     return float(np.median(np.degrees(np.arccos(np.clip(cosines, 0, 1)))))
 
 
-def _fit(
-    data: np.ndarray,
-    bvals: np.ndarray,
-    bvecs: np.ndarray,
-    mask: np.ndarray,
-    least: float | None = None,
+def fit_tensors(
+    values: np.ndarray, bvals: np.ndarray, bvecs: np.ndarray, least: float | None = None
 ) -> Any:
-    """DIPY's fit in the voxels of the mask, and its gradient table.
+    """DIPY's fit to the voxels (N, V).
 
     least  lower signals are raised to it; None: to the smallest one above 0
+
+    Raises ValueError with fewer than 6 diffusion-weighted volumes, or without any b=0.
     """
     from dipy.reconst.dti import TensorModel  # large: only for those who fit tensors
 
@@ -127,7 +125,7 @@ def _fit(
     gradients = gradients_of(bvals, bvecs)
     model = TensorModel(gradients, fit_method="WLS", return_S0_hat=True, min_signal=least)
     with np.errstate(over="ignore"):
-        return model.fit(data[mask]), gradients
+        return model.fit(values)
 
 
 def gradients_of(bvals: np.ndarray, bvecs: np.ndarray) -> Any:
