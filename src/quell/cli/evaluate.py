@@ -44,6 +44,9 @@ def evaluate(
     bval: Bval = None,
     bvec: Bvec = None,
     fourth_axis: FourthAxis = "directions",
+    dki: Annotated[
+        bool, option(METHOD, "kurtosis maps, too: two shells and --truth", "--dki")
+    ] = False,
     r2: Annotated[
         str,
         option(
@@ -83,7 +86,14 @@ def evaluate(
         noise_in=noise_in,
     )
     models = tuple(dict.fromkeys(word.strip() for word in r2.split(",") if word.strip()))
-    what = Evaluation(denoised, models, folds, as_published, tables=out is not None)
+    what = Evaluation(
+        denoised,
+        models,
+        dki=dki,
+        folds=folds,
+        as_published=as_published,
+        tables=out is not None,
+    )
     with speaking(quiet) as voice:
         rows = evaluate_files(what, asked, options, shlex.join(["quell", *sys.argv[1:]]), voice)
     if not quiet:

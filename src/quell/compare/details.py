@@ -8,7 +8,6 @@ from ..evaluate import (
     c2s_scores,
     cross_validated_r2,
     difusion_scores,
-    map_scores,
     nrmse,
     of_own,
     psnr,
@@ -17,16 +16,13 @@ from ..evaluate import (
     ssim,
 )
 from ..series import B0_MAX, InputError
-from .judging import Judge, Measured, Scores, plain
+from .judging import Judge, Scores, plain
 
 
-def by_truth(
-    judge: Judge, denoised: np.ndarray, measured: Measured, as_published: bool = False
-) -> Scores:
-    """Errors of the images and of the tensor maps, where the truth is known; else nothing.
+def by_truth(judge: Judge, denoised: np.ndarray, as_published: bool = False) -> Scores:
+    """Errors of the images, where the truth is known; else nothing.
 
     denoised      (X, Y, Z, V)  scanner units
-    measured      of this result
     as_published  the papers' own scores, too
     """
     if judge.reference is None or not judge.is_truth:
@@ -39,8 +35,6 @@ def by_truth(
         "nrmse": nrmse(after, goal, where),
         "bias": float(np.nanmean(bias(after, goal, where))),
     }
-    if measured.tensors is not None and judge.true_tensors is not None:
-        found |= map_scores(measured.tensors, judge.true_tensors, where)
     if as_published:
         clean = judge.reference.data[..., judge.volumes]
         before = judge.scan.data[..., judge.volumes]

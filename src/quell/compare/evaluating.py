@@ -16,6 +16,7 @@ from .callosum import Callosum
 from .contestants import NOISY
 from .details import by_prediction, by_residual, by_truth
 from .judging import Judge, judge_of, read_result
+from .maps import TrueMaps
 from .running import DONE, Outcome
 from .showing import write_page, write_tables
 from .table import Row, ranked
@@ -29,6 +30,7 @@ class Evaluation:
 
     results       denoised files of the scan
     models        "dti", "csd" or both: diffusion models whose predictions are judged, too
+    dki           kurtosis maps, too
     folds         of their cross-validation
     as_published  the papers' own scores, too
     tables        whether a folder is asked for
@@ -36,6 +38,7 @@ class Evaluation:
 
     results: Sequence[Path]
     models: Sequence[str] = ()
+    dki: bool = False
     folds: int = 3
     as_published: bool = False
     tables: bool = True
@@ -74,14 +77,14 @@ def evaluate_files(
         raise InputError(f"{asked.scan} is complex; give magnitudes of the scan and the results")
     set_threads(options.threads)
     judge = judge_of(scan, asked, options)
-    callosum, rows = Callosum.of(judge), []
+    maps, callosum, rows = TrueMaps.of(judge, what.dki), Callosum.of(judge), []
     for name, path in [(NOISY, None), *named.items()]:
         voice.say(name)
         try:
             denoised = judge.scan.data if path is None else read_result(path, judge.scan)
         except InputError as error:
             raise InputError(f"{path} can't be judged: {error}") from None
-        rows.append(_row(name, path, denoised, judge, callosum, what, options.seed))
+        rows.append(_row(name, path, denoised, judge, maps, callosum, what, options.seed))
     best = ranked(rows)
     if what.tables:
         asked.out.mkdir(exist_ok=True)
@@ -95,13 +98,16 @@ def _row(
     path: Path | None,
     denoised: np.ndarray,
     judge: Judge,
+    maps: TrueMaps | None,
     callosum: Callosum | None,
     what: Evaluation,
     seed: int,
 ) -> Row:
     measured = judge.measure(denoised)
     scores = judge.scores(denoised, measured)
-    scores |= by_truth(judge, denoised, measured, what.as_published)
+    scores |= by_truth(judge, denoised, what.as_published)
+    if maps is not None:
+        scores |= maps.scores(denoised, measured)
     remarks = []
     if path is not None:
         scores |= by_residual(measured.statistics)

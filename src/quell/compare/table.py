@@ -27,6 +27,12 @@ COLUMNS = {
     "rd_ssim": ("RD SSIM", "{:.4f}"),
     "ad_psnr": ("AD, dB", "{:.2f}"),
     "ad_ssim": ("AD SSIM", "{:.4f}"),
+    **{
+        f"{name}_{score}": (f"{name.upper()}{unit}", shown)
+        for name in ("mk", "ak", "rk")
+        for score, unit, shown in (("psnr", ", dB", "{:.2f}"), ("ssim", " SSIM", "{:.4f}"))
+    },
+    "fa6_error": ("FA error, 6 directions", "{:.4f}"),
     "angle": ("angle, °", "{:.2f}"),
     "snr": ("SNR", "{:.2f}"),
     "cnr": ("CNR", "{:.2f}"),
@@ -71,9 +77,10 @@ MEANINGS = {
     "bias": "relative shift of the mean signal, mean over the volumes; 0 at best",
     **{
         f"{name}_{score}": f"{words} of {name.upper()} against the truth's, in the mask"
-        for name in ("fa", "md", "rd", "ad")
+        for name in ("fa", "md", "rd", "ad", "mk", "ak", "rk")
         for score, words in (("psnr", "peak signal-to-noise ratio"), ("ssim", "similarity"))
     },
+    "fa6_error": "the FA error of the first six directions and all b=0, as DDM2 shows FA",
     "angle": "median angle to the true principal direction, where the true FA is above 0.2",
     "snr": "mean signal of the corpus callosum, b>0, over the root mean square error there",
     "cnr": "contrast of the corpus callosum with the rest of the brain over the same",

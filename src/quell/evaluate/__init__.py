@@ -1,11 +1,12 @@
 """Judge a result: with a reference, with a repeat, downstream, and from the residual alone.
 
-Reading order: reference, published, repeats, recorruption, tensor, snr, crossvalidation,
-directions, residual, verdict.
+Reading order: reference, published, repeats, recorruption, tensor, kurtosis, snr,
+crossvalidation, directions, residual, verdict.
 """
 
 from .crossvalidation import cross_validated_r2, of_own
 from .directions import shells
+from .kurtosis import KurtosisMaps
 from .published import c2s_scores, ddm2_snr, difusion_scores
 from .recorruption import Recorruption
 from .reference import bias, nrmse, psnr, range_of, rmse, ssim
@@ -44,6 +45,7 @@ __all__ = [
     "snr_of_errors",
     "weighted_volumes",
     "Judgement",
+    "KurtosisMaps",
     "Recorruption",
     "RepeatScore",
     "ResidualStatistics",

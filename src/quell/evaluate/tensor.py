@@ -1,5 +1,6 @@
 """Downstream: maps of the diffusion tensor, and their error against those of the truth.
 
+Paper   FA from the first six directions: DDM2, Xiang et al., ICLR 2023, figure of FA maps.
 Here    DIPY's TensorModel, weighted least squares; a gradient counts as b=0 up to 50 s/mm².
         All volumes are used: drop shells far above b = 1500 s/mm² before, where the signal of
         tissue is no longer a single exponential.
@@ -14,6 +15,7 @@ from ..series import B0_MAX
 from .reference import psnr, range_of, ssim
 
 ANISOTROPIC = 0.2  # FA; below it noise alone turns the principal direction about
+WORST_CONDITION = 50.0  # of six directions; evenly spread ones have 2
 LEAST_SIGNAL = 0.01  # of the median b=0; fluid at b = 1000 s/mm² keeps 5 %
 
 
@@ -75,6 +77,22 @@ def fa_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> float
 def md_error(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> float:
     """Root-mean-square error of MD over the mask (X, Y, Z), mm²/s."""
     return _rms(estimate.md[mask] - truth.md[mask])
+
+
+def first_six(bvals: np.ndarray, bvecs: np.ndarray) -> np.ndarray | None:
+    """(G,) all b=0 and the first six weighted volumes, in their order, as DDM2 shows FA from.
+
+    bvals  (V,)    s/mm²
+    bvecs  (V, 3)  unit vectors, zeros for b=0
+
+    None where these six directions don't determine a tensor.
+    """
+    six = np.flatnonzero(bvals > B0_MAX)[:6]
+    x, y, z = bvecs[six].T
+    design = np.stack([x * x, y * y, z * z, 2 * x * y, 2 * x * z, 2 * y * z], axis=1)
+    if len(six) < 6 or np.linalg.cond(design) > WORST_CONDITION:
+        return None
+    return np.union1d(np.flatnonzero(bvals <= B0_MAX), six)
 
 
 def map_scores(estimate: TensorMaps, truth: TensorMaps, mask: np.ndarray) -> dict[str, float]:
