@@ -5,13 +5,14 @@ what it wrote, by a truth or a repeat -> table, page.
 
 Results that are there already are judged the same way (`evaluating`).
 
-Reading order: asked, folder, contestants, running, judging, details, maps, callosum, evaluating,
-table, showing.
+Reading order: asked, folder, contestants, running, judging, details, maps, callosum, examining,
+evaluating, table, showing.
 """
 
 from .asked import Comparison
 from .contestants import Contestant, external, of_quell, quells_own
-from .evaluating import Evaluation, evaluate_files
+from .evaluating import evaluate_files
+from .examining import Evaluation
 from .folder import compare_file
 from .judging import Judge
 from .table import Row, as_text

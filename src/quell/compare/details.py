@@ -3,13 +3,13 @@
 import numpy as np
 
 from ..evaluate import (
+    Prediction,
     ResidualStatistics,
     bias,
     c2s_scores,
-    cross_validated_r2,
+    cross_validate,
     difusion_scores,
     nrmse,
-    of_own,
     psnr,
     range_of,
     shells,
@@ -66,13 +66,15 @@ def by_prediction(
     folds: int,
     seed: int,
     as_published: bool = False,
-) -> Scores:
+    near: np.ndarray | None = None,
+) -> tuple[Scores, Prediction]:
     """R² of a diffusion model's predictions for the scan as it was measured, in the median voxel.
 
     denoised  (X, Y, Z, V)  scanner units
     model     "dti" up to b = 1500 s/mm², over the mask; "csd" of the highest shell, in the middle
               slice: it takes a hundred times as long
     seed      the same one deals the same folds to all results
+    near      (X, Y, Z) bool, from whose middle a voxel's signal is kept; None for the mask's
     """
     scan, where, volumes = judge.scan, judge.where, judge.low
     if not judge.has_tensors or scan.bvals is None or scan.bvecs is None:
@@ -83,9 +85,17 @@ def by_prediction(
         where = where & (np.arange(where.shape[2]) == filled[len(filled) // 2])
     after, raw = denoised[..., volumes], scan.data[..., volumes]
     given = (scan.bvals[volumes], scan.bvecs[volumes], where, model, folds)
-    r2 = cross_validated_r2(after, raw, *given, np.random.default_rng(seed))
-    found = {f"r2_{model}": float(np.median(r2[where]))}
+    voxel = _middle(where if near is None or not (near & where).any() else near & where)
+    found = cross_validate(after, raw, *given, np.random.default_rng(seed), voxel)
+    scores = {f"r2_{model}": float(np.median(found.r2[where]))}
     if as_published:
-        own = of_own(after, *given, np.random.default_rng(seed))
-        found[f"published_r2_{model}"] = float(np.median(own[where]))
-    return {name: plain(value) for name, value in found.items()}
+        own = cross_validate(after, after, *given, np.random.default_rng(seed))
+        scores[f"published_r2_{model}"] = float(np.median(own.r2[where]))
+    return {name: plain(value) for name, value in scores.items()}, found
+
+
+def _middle(where: np.ndarray) -> tuple[int, int, int]:
+    """The voxel of the mask that is nearest to its middle."""
+    places = np.argwhere(where)
+    x, y, z = places[np.argmin(((places - places.mean(axis=0)) ** 2).sum(axis=1))]
+    return int(x), int(y), int(z)

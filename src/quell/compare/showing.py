@@ -22,7 +22,7 @@ from .table import (
 )
 
 if TYPE_CHECKING:
-    from ..report import ComparisonFacts, Tile
+    from ..report import ComparisonFacts, Section, Tile
 
 
 def write_tables(asked: Comparison, judge: Judge, rows: Sequence[Row], options: Options) -> None:
@@ -47,15 +47,27 @@ def write_tables(asked: Comparison, judge: Judge, rows: Sequence[Row], options: 
             file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def write_page(asked: Comparison, judge: Judge, rows: Sequence[Row], command: str) -> None:
-    """The page of the rows, best first."""
+def write_page(
+    asked: Comparison,
+    judge: Judge,
+    rows: Sequence[Row],
+    command: str,
+    sections: "Sequence[Section]" = (),
+) -> None:
+    """The page of the rows, best first, and what else is to be shown."""
     from ..report import write_comparison  # brings matplotlib, which other commands do without
 
-    write_comparison(asked.out / f"{asked.kind}.html", facts_of(asked, judge, rows, command))
+    write_comparison(
+        asked.out / f"{asked.kind}.html", facts_of(asked, judge, rows, command, sections)
+    )
 
 
 def facts_of(
-    asked: Comparison, judge: Judge, rows: Sequence[Row], command: str
+    asked: Comparison,
+    judge: Judge,
+    rows: Sequence[Row],
+    command: str,
+    sections: "Sequence[Section]" = (),
 ) -> "ComparisonFacts":
     """What the page shows."""
     from ..report import ComparisonFacts
@@ -76,6 +88,7 @@ def facts_of(
         volume=judge.shown,
         command=command,
         versions=versions(),
+        sections=sections,
     )
 
 

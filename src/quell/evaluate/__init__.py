@@ -4,7 +4,7 @@ Reading order: reference, published, repeats, recorruption, tensor, kurtosis, sn
 crossvalidation, directions, residual, verdict.
 """
 
-from .crossvalidation import cross_validated_r2, of_own
+from .crossvalidation import Prediction, cross_validate
 from .directions import shells
 from .kurtosis import KurtosisMaps
 from .published import c2s_scores, ddm2_snr, difusion_scores
@@ -51,7 +51,8 @@ __all__ = [
     "ResidualStatistics",
     "TensorMaps",
     "bias",
-    "cross_validated_r2",
+    "Prediction",
+    "cross_validate",
     "difusion_scores",
     "direction_error",
     "fa_error",
@@ -60,7 +61,6 @@ __all__ = [
     "md_error",
     "mse_over_variance",
     "nrmse",
-    "of_own",
     "psnr",
     "range_of",
     "residual_statistics",

@@ -5,14 +5,15 @@ Source  Rokem et al., PLoS ONE 10(4):e0123272 (2015), k-fold cross-validation of
 Idea    Fit the denoised volumes but those of one fold, predict these, and correlate the prediction
         with what was measured there, voxel by voxel: R² = r². Less noise in the fit, better maps.
 Here    Held-out volumes are the RAW ones. All b=0 volumes are in every fit, and none is predicted.
-Trap    Published figures correlate with the held-out volumes of the denoised scan itself
-        (`of_own`). That rewards smoothing over directions: what is smooth is easy to predict.
+Trap    Published figures correlate with the held-out volumes of the denoised scan
+        itself. That rewards smoothing over directions: what is smooth is easy to predict.
 Trap    A square makes a prediction that is upside down a good one: where r < 0, R² is 0 here.
 Trap    A denoiser that mixes volumes has seen the held-out ones, so a little of their noise is in
         the fit. Compare methods of one kind, or denoise each fold's volumes apart.
 """
 
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,17 @@ ROI_RADIUS, ROI_FA = 10, 0.7  # where CSD's response comes from: voxels, and the
 CSD_COEFFICIENTS = {8: 45, 6: 28, 4: 15}  # order of the harmonics: how many there are
 
 
-def cross_validated_r2(
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """How well held-out volumes were predicted."""
+
+    r2: np.ndarray  # (X, Y, Z) float32, 0 outside the mask
+    voxel: tuple[int, int, int]  # the one whose signal is kept
+    predicted: np.ndarray  # (G,) its weighted volumes, data units
+    measured: np.ndarray  # (G,) the same
+
+
+def cross_validate(
     denoised: np.ndarray,
     measured: np.ndarray,
     bvals: np.ndarray,
@@ -36,17 +47,20 @@ def cross_validated_r2(
     model: str,
     folds: int,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """R² of the model's predictions, voxel by voxel, 0 outside the mask.
+    voxel: tuple[int, int, int] | None = None,
+) -> Prediction:
+    """R² of the model's predictions, voxel by voxel, and those of one voxel.
 
     denoised  (X, Y, Z, V)  data units, fitted
-    measured  as denoised   data units, what is predicted: the raw scan
+    measured  as denoised   data units, what is predicted: the raw scan; as published it is the
+                            denoised one, which praises smoothing
     bvals     (V,)          s/mm²
     bvecs     (V, 3)        unit vectors, zeros for b=0
     mask      (X, Y, Z)     where to fit
     model     "dti" or "csd"
     folds     at least 2
     rng       deals the volumes out to the folds
+    voxel     of the mask, whose predictions are kept; None for the first
 
     Raises InputError with too few directions for the model.
     """
@@ -56,23 +70,10 @@ def cross_validated_r2(
     predicted = kfold_prediction(denoised, bvals, bvecs, mask, model, folds, rng, response)
     r2 = np.zeros(mask.shape, dtype=np.float32)
     r2[mask] = r_squared(predicted[:, dwi], measured[mask][:, dwi])
-    return r2
-
-
-def of_own(
-    denoised: np.ndarray,
-    bvals: np.ndarray,
-    bvecs: np.ndarray,
-    mask: np.ndarray,
-    model: str,
-    folds: int,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """R² as the papers have it: of the denoised scan's own held-out volumes. For comparison only.
-
-    Arguments of `cross_validated_r2`.
-    """
-    return cross_validated_r2(denoised, denoised, bvals, bvecs, mask, model, folds, rng)
+    places = np.argwhere(mask)
+    kept = 0 if voxel is None else int(np.flatnonzero((places == voxel).all(axis=1))[0])
+    x, y, z = (int(i) for i in places[kept])
+    return Prediction(r2, (x, y, z), predicted[kept, dwi], measured[x, y, z, dwi])
 
 
 def r_squared(predicted: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -101,7 +102,7 @@ def kfold_prediction(
 ) -> np.ndarray:
     """(voxels, V): each weighted volume as the fit to the other folds predicts it; b=0 stay 0.
 
-    response  of CSD; for the rest, arguments of `cross_validated_r2`
+    response  of CSD; for the rest, arguments of `cross_validate`
     """
     dwi = np.flatnonzero(bvals > B0_MAX)
     values = data[mask].astype(np.float64)

@@ -1,18 +1,23 @@
 """Show a result: one page that says whether to trust it, one that compares, and the drawings.
 
-Reading order: page, figures, report.html.j2, comparison.
+Reading order: page, figures, report.html.j2, comparison,
+predictions.
 """
 
-from .comparison import ComparisonFacts, Tile, write_comparison
+from .comparison import ComparisonFacts, Picture, Section, Tile, write_comparison
 from .figures import comparison_figure, planes, view_of
 from .page import ReportFacts, write_report
+from .predictions import prediction_section
 
 __all__ = [
     "ComparisonFacts",
+    "Picture",
     "ReportFacts",
+    "Section",
     "Tile",
     "comparison_figure",
     "planes",
+    "prediction_section",
     "view_of",
     "write_comparison",
     "write_report",

@@ -3,7 +3,7 @@
 Results share one window, residuals one scale: what differs between two pictures is the methods'.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,36 @@ class Tile:
     said: str = ""
 
 
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a section, as data addresses; no dark one where it has its own ground."""
+
+    name: str
+    said: str
+    light: str
+    dark: str
+
+    @staticmethod
+    def themed(name: str, said: str, draw: Callable[[figures.Theme], bytes]) -> "Picture":
+        """A chart in both themes."""
+        light, dark = (image_of(draw(theme)) for theme in (figures.LIGHT, figures.DARK))
+        return Picture(name, said, light, dark)
+
+    @staticmethod
+    def plain(name: str, said: str, png: bytes) -> "Picture":
+        """A picture on its own ground."""
+        return Picture(name, said, image_of(png), "")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Pictures of one kind, one for each result."""
+
+    title: str
+    text: str
+    pictures: Sequence[Picture]
+
+
 @dataclass(frozen=True, eq=False)
 class ComparisonFacts:
     """Everything that the page shows, as plain data."""
@@ -51,6 +81,7 @@ class ComparisonFacts:
     volume: int  # which one the tiles show
     command: str
     versions: Mapping[str, str]
+    sections: Sequence[Section] = ()
 
 
 def write_comparison(path: Path, facts: ComparisonFacts) -> None:

@@ -162,7 +162,7 @@ def comparison_figure(
             _draw_plane(axes, picture, windows[i], colours[i])
             _letter_edges(axes, LETTERS[name], size=max(7.0, width / 50))
             top -= height + 2 * MARGIN
-    return _png(figure)
+    return png(figure)
 
 
 def _draw_plane(axes: Axes, picture: np.ndarray, window: tuple[float, float], colours: str) -> None:
@@ -193,7 +193,7 @@ def loss_chart(losses: Sequence[float], theme: Theme) -> bytes:
     axes.set_xlabel("recorded step")
     axes.set_ylabel("loss")
     _legend(axes, theme)
-    return _png(figure)
+    return png(figure)
 
 
 def distance_chart(distances: Sequence[float], theme: Theme) -> bytes:
@@ -202,7 +202,7 @@ def distance_chart(distances: Sequence[float], theme: Theme) -> bytes:
     axes.plot(range(1, len(distances) + 1), distances, color=theme.after, lw=1.8, marker="o", ms=3)
     axes.set_xlabel("step of the chain")
     axes.set_ylabel("rms from the input")
-    return _png(figure)
+    return png(figure)
 
 
 def autocorrelation_chart(measured: np.ndarray, expected: np.ndarray, theme: Theme) -> bytes:
@@ -220,7 +220,7 @@ def autocorrelation_chart(measured: np.ndarray, expected: np.ndarray, theme: The
     axes.set_xticks(at, ["x", "y", "z"])
     axes.set_ylabel("correlation of neighbours")
     _legend(axes, theme)
-    return _png(figure)
+    return png(figure)
 
 
 def volume_chart(
@@ -250,7 +250,7 @@ def volume_chart(
         _dress(axes, theme)
     _legend(upper, theme)
     figure.subplots_adjust(left=0.11, right=0.99, top=0.97, bottom=0.13, hspace=0.16)
-    return _png(figure)
+    return png(figure)
 
 
 def spectrum_chart(eigenvalues: np.ndarray, edge: float | None, theme: Theme) -> bytes:
@@ -272,7 +272,7 @@ def spectrum_chart(eigenvalues: np.ndarray, edge: float | None, theme: Theme) ->
         axes.set_yscale("log")
     axes.set_xlabel("component")
     axes.set_ylabel("variance / σ²")
-    return _png(figure)
+    return png(figure)
 
 
 def _chart(theme: Theme, height: float) -> tuple[Figure, Axes]:
@@ -281,6 +281,17 @@ def _chart(theme: Theme, height: float) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     _dress(axes, theme)
     return figure, axes
+
+
+def scatter_axes(theme: Theme, n: int) -> tuple[Figure, list[Axes]]:
+    """A figure of n square panels, side by side."""
+    figure = Figure(figsize=(3.3 * n, 3.2), dpi=1.3 * DPI, facecolor=theme.paper)
+    panels = [figure.add_subplot(1, n, i + 1) for i in range(n)]
+    for axes in panels:
+        _dress(axes, theme)
+        axes.set_box_aspect(1)
+    figure.subplots_adjust(left=0.24 / n + 0.02, right=0.98, top=0.97, bottom=0.16, wspace=0.32)
+    return figure, panels
 
 
 def _dress(axes: Axes, theme: Theme) -> None:
@@ -299,7 +310,7 @@ def _legend(axes: Axes, theme: Theme) -> None:
     axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, ncols=2, loc="best")
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """A small PNG: 8-bit grey where nothing is coloured, 256 colours otherwise."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -1,0 +1,121 @@
+"""Examining: everything that `quell evaluate` asks of one result, and what it keeps to be shown."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..evaluate import Judgement, Prediction, headline, verdict
+from ..evaluate.crossvalidation import MODELS, refuse_folds
+from ..series import InputError, write_nifti
+from .callosum import Callosum
+from .contestants import NOISY
+from .details import by_prediction, by_residual, by_truth
+from .judging import Judge
+from .maps import TrueMaps
+from .running import DONE, Outcome
+from .table import Row
+
+if TYPE_CHECKING:
+    from ..report import Section
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is asked of an evaluation.
+
+    results       denoised files of the scan
+    models        "dti", "csd" or both: diffusion models whose predictions are judged, too
+    dki           kurtosis maps, too
+    folds         of their cross-validation
+    as_published  the papers' own scores, too
+    tables        whether a folder is asked for
+    """
+
+    results: Sequence[Path]
+    models: Sequence[str] = ()
+    dki: bool = False
+    folds: int = 3
+    as_published: bool = False
+    tables: bool = True
+
+    def refuse(self) -> None:
+        """Raise InputError for what can't be meant."""
+        if not self.results:
+            raise InputError("nothing is to be judged; give denoised files behind the scan", 2)
+        for model in self.models:
+            if model not in MODELS:
+                raise InputError(f"--r2 {model} is no model; give {' or '.join(MODELS)}", 2)
+        refuse_folds(self.folds)
+
+
+@dataclass(frozen=True, eq=False)
+class Examiner:
+    """Who examines the results of one scan, one after the other, all alike.
+
+    predictions  model, result: what was predicted
+    """
+
+    judge: Judge
+    what: Evaluation
+    seed: int
+    maps: TrueMaps | None
+    callosum: Callosum | None
+    predictions: dict[str, dict[str, Prediction]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(judge: Judge, what: Evaluation, seed: int) -> "Examiner":
+        """The examiner of a scan. Raises InputError for what can't be asked of it."""
+        return Examiner(judge, what, seed, TrueMaps.of(judge, what.dki), Callosum.of(judge))
+
+    def row(self, name: str, path: Path | None, denoised: np.ndarray) -> Row:
+        """The scores of one result (X, Y, Z, V), scanner units; of the scan itself without path."""
+        judge, as_published = self.judge, self.what.as_published
+        measured = judge.measure(denoised)
+        scores = judge.scores(denoised, measured)
+        scores |= by_truth(judge, denoised, as_published)
+        if self.maps is not None:
+            scores |= self.maps.scores(denoised, measured)
+        remarks = []
+        if path is not None:
+            scores |= by_residual(measured.statistics)
+            remarks = remarks_of(verdict(measured.statistics))
+        if self.callosum is not None:
+            found, said = self.callosum.scores(denoised, as_published)
+            scores |= found
+            remarks += [said] if said else []
+        near = None if self.callosum is None else self.callosum.where
+        for model in self.what.models:
+            given = (judge, denoised, model, self.what.folds, self.seed, as_published, near)
+            found, prediction = by_prediction(*given)
+            scores |= found
+            self.predictions.setdefault(model, {})[name] = prediction
+        outcome = Outcome("", DONE, scores=scores, remarks=remarks)
+        return Row(name, "the scan as it is" if path is None else str(path), outcome, path)
+
+    def write_maps(self, folder: Path) -> None:
+        """R² of every voxel, a file for each model and result."""
+        for model, predictions in self.predictions.items():
+            for name, prediction in predictions.items():
+                path = folder / f"r2_{model}_{name.replace('/', '_')}.nii.gz"
+                write_nifti(path, prediction.r2, self.judge.scan)
+
+    def sections(self, names: Sequence[str]) -> "list[Section]":
+        """What the page shows beyond the table and a slice, results in this order."""
+        from ..report import prediction_section  # brings matplotlib
+
+        return [
+            prediction_section(model, {name: found[name] for name in names}, NOISY)
+            for model, found in self.predictions.items()
+        ]
+
+
+def remarks_of(judgements: list[Judgement]) -> list[str]:
+    """The verdict in one sentence, and what is off; that nothing was removed counts, too."""
+    said = [headline(judgements)[1]]
+    for one in judgements:
+        if one.level in ("warning", "error") or (one.code, one.level) == ("residual-size", "note"):
+            said.append(one.sentence)
+    return [sentence.rstrip(".") for sentence in said]
