@@ -73,7 +73,7 @@ def scores(scan: PhantomScan | TrioScan, out: np.ndarray, sigma: np.ndarray) -> 
     if isinstance(scan, TrioScan):
         return plain({
             "mse": scan.scores(out, None)["mse"],
-            "sigma": float(np.median(sigma[scan.mask])) / scan.sigma,
+            "sigma": float(np.median((sigma / np.maximum(scan.sigma_map, 1e-6))[scan.mask])),
         })  # fmt: skip
     where, goal = brain(), put_floor(truth().clean.data, scan.sigma, scan.law)
     return plain({
@@ -196,8 +196,9 @@ def table(results: dict[str, Any]) -> str:
         "*Error*: mean squared error over the noise variance, in the brain; on the phantom against "
         "the mean magnitude of the truth, on the real scan against its repeat, less 1. *Over "
         "dwidenoise*: of its error. *sigma*: median of the method's own noise map over the true "
-        "noise; magnitudes of low signal have less noise than their Gaussian parts. *Of "
-        "dwidenoise's*: median ratio of both maps.", "",
+        "noise, that of one Gaussian part; dwidenoise gives the spread of the magnitudes. *Of "
+        "dwidenoise's*: median ratio of both maps. On the real scan the true noise is that of the "
+        "difference of both acquisitions in the voxels around each voxel.", "",
         "| scan | method | error | over dwidenoise | sigma | of dwidenoise's |",
         "| --- | --- | --: | --: | --: | --: |",
     ]  # fmt: skip

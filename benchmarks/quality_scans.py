@@ -24,7 +24,7 @@ from quell.evaluate import (
     sigma_of_repeats,
     tensor_maps,
 )
-from quell.scaling import Scale, Stabiliser
+from quell.scaling import Scale, Stabiliser, sigma_of_spread
 from quell.series import Series, brain_mask, load
 from quell.simulate import Phantom, corrupt, g_factor, phantom
 from quell.simulate.phantom import DEEP, GREY, WHITE
@@ -34,6 +34,7 @@ CORRELATION = (0.17, 0.34, 0.0)  # lag 1 along x, y, z; about that of the Trio s
 G_PEAK = 1.5  # of the noise map in the extra condition
 RING = (2, 5)  # voxels from the lesion, between which white matter is its surrounding
 ERODED = 2  # voxels off the brain mask: at the rim, motion would pass for error
+AROUND = (5, 5, 3)  # voxels over which the noise of two repeats is taken together
 TRIO = Path("siemens-trio-dti20x2-dev") / "dwi.nii.gz"
 
 Scores = dict[str, float]
@@ -134,6 +135,21 @@ class TrioScan:
     def sigma(self) -> float:
         first, second = (repeat.data[..., ~repeat.is_b0] for repeat in self.repeats)
         return sigma_of_repeats(first, second, self.mask)
+
+    @cached_property
+    def sigma_map(self) -> np.ndarray:
+        """(X, Y, Z) noise of one Gaussian part around each voxel of the mask, from both repeats.
+
+        The mean over the whole brain, `sigma`, holds what a few moving voxels differ by.
+        """
+        first, second = (repeat.data[..., ~repeat.is_b0] for repeat in self.repeats)
+        difference = first - second
+        difference -= difference[self.mask].mean(axis=0)
+        share = ndimage.uniform_filter(self.mask.astype(np.float32), AROUND)
+        power = np.where(self.mask, (difference**2).mean(axis=-1) / 2, 0)
+        spread = np.sqrt(ndimage.uniform_filter(power, AROUND) / np.maximum(share, 1e-3))
+        means = ndimage.uniform_filter((first + second) / 2, (3, 3, 1, 1))
+        return sigma_of_spread(spread, means, Stabiliser.of("rician"))
 
     @property
     def facts(self) -> Scores:

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import ncx2, rice
 
-from quell.scaling import IDENTITY, THETA_END, Scale, Stabiliser, density, mean_magnitude, variance
+from quell.scaling import (
+    IDENTITY,
+    THETA_END,
+    Scale,
+    Stabiliser,
+    density,
+    mean_magnitude,
+    sigma_of_spread,
+    variance,
+)
 
 N_COILS = [1, 1.7, 4, 64]
 SIGNALS = [0, 0.5, 1, 1.5, 2, 3, 5, 10, 20]
@@ -243,3 +252,26 @@ def test_the_floor_comes_off_a_mean_magnitude():
         np.testing.assert_allclose(scale.without_floor(mean), 7 * theta, atol=0.05)
         assert (scale.without_floor(0 * mean + 3.0) == 0).all()  # below pure noise
     np.testing.assert_allclose(Scale.of(sigma, "gaussian").without_floor(theta), theta, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_coils", [1, 4])
+def test_sigma_follows_from_the_spread_of_magnitudes_at_any_signal(n_coils):
+    """Volumes of different signal share one sigma: the mean of their variances gives it."""
+    stabiliser = Stabiliser.of("nc-chi", n_coils)
+    theta = np.array([[1.0, 2.0, 5.0, 20.0], [2.5, 2.5, 3.0, 4.0], [9.0, 30.0, 40.0, 90.0]])
+    mean = mean_magnitude(theta.ravel(), n_coils).reshape(theta.shape)
+    spread = np.sqrt(variance(theta, mean, n_coils).mean(axis=1))
+    assert spread[0] < 0.95  # of sigma
+    for sigma in (1.0, 37.0):
+        found = sigma_of_spread(sigma * spread, sigma * mean, stabiliser)
+        np.testing.assert_allclose(found, sigma, rtol=0.004)
+
+
+def test_sigma_of_pure_noise_ends_a_little_low_and_gaussian_noise_stays():
+    stabiliser = Stabiliser.of("rician")
+    mean, spread = np.sqrt(np.pi / 2), np.sqrt(2 - np.pi / 2)  # of a Rayleigh distribution
+    found = sigma_of_spread(np.array([spread, 0.0]), np.full((2, 3), mean), stabiliser)
+    assert found[0] == pytest.approx(0.93, abs=0.01)  # the spread itself is 0.66
+    assert found[1] == 0
+    same = np.array([3.0, 4.0])
+    np.testing.assert_array_equal(sigma_of_spread(same, np.ones((2, 5)), IDENTITY), same)

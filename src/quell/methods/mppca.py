@@ -9,6 +9,7 @@ Here    The default takes the noise from the median singular value and shrinks t
         as it is; US10698065B2 is a patent on that search, which is why it is not the default.
         Noise that correlates between voxels rises above the edge, too. So the voxels of a patch are
         whitened by the correlation that was measured; white noise loses nothing by it.
+        The noise map is that of the Gaussian parts: magnitudes of low signal spread less.
         Complex volumes are complex matrices, of half the components. On the CPU, in patches of one
         row at a time.
 Differs Patches lie `stride` apart, and all estimates of a voxel are averaged, those near the centre
@@ -31,6 +32,7 @@ from torch import Tensor
 from ..marchenko_pastur import Law, no_factor, noise_by_median, noise_by_search, optimal_factor
 from ..noise import ADDED, NoiseModel
 from ..run import Run, State
+from ..scaling import Stabiliser, sigma_of_spread
 from ..series import InputError, Series
 from ..settings import check_settings
 
@@ -102,10 +104,13 @@ class MpPca:
                     out[box] += estimate
                     maps[box] += of_maps
                 run.voice.progress("denoising", x + 1, x_starts[-1] + 1)
-        for plane, weight in zip(out, maps[..., 0], strict=True):
+        parts = np.float32(2**0.5 if is_complex else 1.0)  # sigma is of one part
+        sigma = maps[..., 1] / maps[..., 0] / parts
+        stabiliser = Stabiliser.of(noise.law, noise.n_coils)
+        for x, (plane, weight) in enumerate(zip(out, maps[..., 0], strict=True)):
             plane /= weight[..., None]
-        parts = 2**0.5 if is_complex else 1.0  # sigma is of one part
-        run.keep("noise map", maps[..., 1] / maps[..., 0] / np.float32(parts))
+            sigma[x] = sigma_of_spread(sigma[x], plane, stabiliser)
+        run.keep("noise map", sigma)
         run.keep("rank map", maps[..., 2] / maps[..., 0])
         return out
 
