@@ -35,6 +35,7 @@ from quell.kspace import join, load_kspace, reconstruct, to_kspace
 from quell.run import State
 from quell.scaling import Scale, Stabiliser
 from quell.series import Series, mask_of
+from quell.simulate import sensitivities
 from quell.simulate.phantom import (
     CSF,
     DEEP,
@@ -67,17 +68,6 @@ Denoise = Callable[[Series], np.ndarray]
 # ---- the data ----------------------------------------------------------------------------------
 
 
-def coils() -> np.ndarray:
-    """(X, Y, N) smooth complex sensitivities, root of the sum of squares 1."""
-    x, y = ((np.arange(n) - n / 2) / n for n in SHAPE[:2])
-    at = [(-0.5, 0.0), (0.5, 0.0), (0.0, -0.5), (0.0, 0.5)]
-    near = [np.exp(-((x[:, None] - a) ** 2 + (y[None] - b) ** 2) / 0.35) for a, b in at]
-    turn = [np.exp(1j * (0.7 * k + 1.5 * (x[:, None] * a + y[None] * b)))
-            for k, (a, b) in enumerate(at)]  # fmt: skip
-    maps = np.stack([m * t for m, t in zip(near, turn, strict=True)], axis=-1)
-    return np.asarray(maps / np.sqrt((np.abs(maps) ** 2).sum(axis=-1, keepdims=True)))
-
-
 @lru_cache(maxsize=1)
 def anatomy(contrast: str) -> np.ndarray:
     """(X, Y, Z) the clean image, white matter 1."""
@@ -89,7 +79,8 @@ def anatomy(contrast: str) -> np.ndarray:
 
 def write_scan(folder: Path, contrast: str) -> list[Path]:
     """Six files as M4Raw has them."""
-    seen = anatomy(contrast)[..., None] * coils()[:, :, None]  # (X, Y, Z, N)
+    coils = sensitivities(SHAPE[:2], N_COILS)[:, :, None]
+    seen = anatomy(contrast)[..., None] * coils  # (X, Y, Z, N)
     rng = np.random.default_rng(SEED)
     mixing = np.linalg.cholesky(0.9 * np.eye(N_COILS) + 0.1)
     paths = []
@@ -120,7 +111,7 @@ def read_scan(contrast: str) -> tuple[Series, np.ndarray]:
 def whitened_signal(clean: np.ndarray) -> np.ndarray:
     """(X, Y, Z) root of the sum of squares of the coils after whitening, sigma = 1."""
     inverse = np.linalg.inv(np.linalg.cholesky(0.9 * np.eye(N_COILS) + 0.1))
-    gain = np.sqrt((np.abs(coils() @ inverse.T) ** 2).sum(axis=-1))
+    gain = np.sqrt((np.abs(sensitivities(SHAPE[:2], N_COILS) @ inverse.T) ** 2).sum(axis=-1))
     return np.asarray(clean * SNR * gain[:, :, None])
 
 

@@ -26,6 +26,7 @@ from .evaluate import evaluate
 from .methods import methods
 from .reconstruct import reconstruct
 from .sample import sample
+from .simulate import simulate
 from .train import train
 from .usage import Grouped, UsageError, sentence_of
 
@@ -46,6 +47,7 @@ app.command("check", cls=Grouped, short_help="Say what a scan is and what is wro
 )
 app.command(cls=Grouped, short_help="List every method with its settings and paper.")(methods)
 app.command(cls=Grouped, short_help="Make images from raw k-space, to be denoised.")(reconstruct)
+app.command(cls=Grouped, short_help="Make a noisy scan whose truth is known.")(simulate)
 app.command(cls=Grouped, short_help="Draw images from a diffusion model.")(sample)
 app.command(cls=Grouped, short_help="Denoise the real scan that comes with quell.")(demo)
 
