@@ -452,7 +452,7 @@ def test_the_maps_that_mppca_finds_are_written_on_the_grid_of_the_scan(quell, sc
         assert image.shape == given.shape[:3]
         np.testing.assert_array_equal(image.affine, given.affine)
     assert (nib.load(rank).get_fdata() >= 0).all()
-    assert np.median(nib.load(noise).get_fdata()) == pytest.approx(40, rel=0.2)  # a small piece
+    assert np.median(nib.load(noise).get_fdata()) == pytest.approx(40, rel=0.25)  # a small piece
 
 
 @pytest.mark.parametrize(

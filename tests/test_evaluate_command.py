@@ -10,6 +10,7 @@ import pytest
 
 from conftest import write_scan
 from quell.compare.evaluating import names_of
+from quell.scaling import Scale
 from quell.series import InputError, Series, load, write_nifti
 from quell.simulate import corrupt, phantom
 
@@ -126,3 +127,27 @@ def test_results_of_one_name_bear_that_of_their_folder(tmp_path):
     assert list(names_of([a, b, tmp_path / "c.nii"])) == ["a/denoised", "b/denoised", "c"]
     with pytest.raises(InputError, match="one name"):
         names_of([a, a])
+
+
+def test_taking_the_noise_floor_off_is_seen_and_not_punished_everywhere(quell, tmp_path, clean):
+    """At a signal of few sigma the mean magnitude lies above the signal: two goals, two gains."""
+    sigma = float(np.median(clean.data[..., 2:])) / 1.5
+    noisy = corrupt(clean.data, sigma, np.random.default_rng(0), "rician")
+    scale = Scale.of(np.full(clean.data.shape[:3], sigma, np.float32), "rician")
+    kept = scale.stabiliser.mean_of(clean.data / sigma) * sigma
+    arrays = {"noisy": noisy, "truth": clean.data, "kept": kept + 0.3 * (noisy - kept)}
+    arrays["off"] = arrays["kept"] + clean.data - kept
+    for name, data in arrays.items():
+        write_scan(tmp_path / f"{name}.nii.gz", replace(clean, data=data.astype(np.float32)))
+    sigmas = replace(clean, data=np.full((*clean.data.shape[:3], 1), sigma, np.float32))
+    write_nifti(tmp_path / "sigma.nii.gz", sigmas.data[..., 0], sigmas)
+    ended = quell(
+        "evaluate", tmp_path / "noisy.nii.gz", tmp_path / "kept.nii.gz", tmp_path / "off.nii.gz",
+        "--truth", tmp_path / "truth.nii.gz", "--noise-law", "rician",
+        "--noise-in", tmp_path / "sigma.nii.gz", "--out", tmp_path / "out", "--threads", "1",
+    )  # fmt: skip
+    assert ended.status == 0, ended.err
+    rows = rows_of(tmp_path / "out")
+    gain, off = ({n: float(rows[n][s]) for n in ("kept", "off")} for s in ("gain", "gain_off"))
+    assert gain["kept"] > gain["off"] + 3
+    assert off["off"] > off["kept"] + 3

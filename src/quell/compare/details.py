@@ -12,6 +12,7 @@ from ..evaluate import (
     nrmse,
     psnr,
     range_of,
+    rmse,
     shells,
     ssim,
 )
@@ -35,9 +36,12 @@ def by_truth(judge: Judge, denoised: np.ndarray, as_published: bool = False) -> 
         "nrmse": nrmse(after, goal, where),
         "bias": float(np.nanmean(bias(after, goal, where))),
     }
+    clean, before = (of.data[..., judge.volumes] for of in (judge.reference, judge.scan))
+    if judge.noise.law != "gaussian":
+        # the goal has the noise floor, and whoever took that off would be punished for it
+        errors = [rmse(data, clean, where) for data in (before, after)]
+        found["gain_off"] = float(20 * np.log10(errors[0] / errors[1])) if all(errors) else np.nan
     if as_published:
-        clean = judge.reference.data[..., judge.volumes]
-        before = judge.scan.data[..., judge.volumes]
         found["published_psnr"], found["published_ssim"] = difusion_scores(after, clean)
         found["c2s_psnr"], found["c2s_ssim"] = c2s_scores(after, clean, before)
     return {name: plain(value) for name, value in found.items()}

@@ -13,6 +13,7 @@ from .running import DONE, Outcome
 COLUMNS = {
     "gain": ("gain, dB", "{:.2f}"),
     "gain_error": ("±", "{:.2f}"),
+    "gain_off": ("gain without floor, dB", "{:.2f}"),
     "rmse": ("rmse", "{:.4g}"),
     "psnr": ("PSNR, dB", "{:.2f}"),
     "ssim": ("SSIM", "{:.4f}"),
@@ -43,6 +44,10 @@ COLUMNS = {
     "air_cnr_change": ("its change", "{:+.2f}"),
     "r2_dti": ("R² of DTI", "{:.4f}"),
     "r2_csd": ("R² of CSD", "{:.4f}"),
+    "streamlines": ("streamlines", "{:.0f}"),
+    "coherent": ("coherent ones", "{:.0f}"),
+    "reached": ("share of the seeds", "{:.3f}"),
+    "rfbc": ("RFBC", "{:.3f}"),
     "published_psnr": ("PSNR as published by Di-Fusion, dB", "{:.2f}"),
     "published_ssim": ("SSIM as published by Di-Fusion", "{:.4f}"),
     "c2s_psnr": ("PSNR as published by C2S, dB", "{:.2f}"),
@@ -69,6 +74,8 @@ ORDER_BY = ("gain", "structure")  # the latter where there is no referee
 MEANINGS = {
     "gain": "how many times less mean squared error than the noisy scan has",
     "gain_error": "one standard error of the gain, from the scatter over the volumes",
+    "gain_off": "the same against the truth without its noise floor: for results that had theirs "
+    "taken off",
     "rmse": "root mean square error, in the units of the scan",
     "fa_error": "root mean square difference of fractional anisotropy from the truth's",
     "psnr": "the range of the truth over the root mean square error, b>0, in the mask",
@@ -92,6 +99,10 @@ MEANINGS = {
     "air_cnr_change": "against the noisy scan's, mean over the volumes",
     "r2_dti": "of the measured scan's held-out volumes, predicted by tensors; median voxel",
     "r2_csd": "the same by CSD, of the highest shell, in the middle slice",
+    "streamlines": "that reach the target region; few are no merit by themselves",
+    "coherent": "among them, what cleaning by coherence leaves",
+    "reached": "streamlines that reach the target over those started",
+    "rfbc": "how well the streamlines support each other, mean; 1 where all do alike",
     "published_psnr": "Di-Fusion's: each series stretched to 0..1 by itself, air included; for "
     "comparison only",
     "published_ssim": "the same",
