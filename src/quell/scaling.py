@@ -211,11 +211,11 @@ def sigma_of_spread(spread: np.ndarray, means: np.ndarray, stabiliser: Stabilise
     fine = stabiliser.variance_at((np.arange(VARIANCE_UP_TO * VARIANCE_STEPS) + 0.5) /
                                   VARIANCE_STEPS).astype(np.float32)  # fmt: skip
     positive = np.maximum(means, 0) * VARIANCE_STEPS
-    sigma = np.maximum(spread, np.finfo(np.float32).tiny)
+    known = np.where(spread > 0, spread, np.inf)
+    sigma = known
     for _ in range(SPREAD_PASSES):
         place = np.minimum(positive / sigma[..., None], len(fine) - 1).astype(np.int32)
-        sigma = spread / np.sqrt(fine[place].mean(axis=-1))
-        sigma = np.maximum(sigma, np.finfo(np.float32).tiny)
+        sigma = known / np.sqrt(fine[place].mean(axis=-1))
     return np.where(spread > 0, sigma, 0)
 
 
