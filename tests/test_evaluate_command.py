@@ -68,7 +68,7 @@ def test_results_are_ranked_and_scored_by_the_truth(quell, files):
     assert "Directions were drawn towards their mean" in rows["smooth"]["remarks"]
     page = (files["out"] / "evaluation.html").read_text()
     tiles = 2 * 2 + 2  # results with residuals; noisy and truth
-    assert page.count("data:image/png") == tiles + 3 * 2  # R² of each, for light and dark
+    assert page.count("data:image/png") == tiles + 4 + 3 * 2  # FA of each and the truth; R²
     r2 = {name: load(files["out"] / f"r2_dti_{name}.nii.gz").data for name in ("good", "noisy")}
     assert r2["good"].mean() > r2["noisy"].mean() > 0
     assert "quell evaluation" in page

@@ -11,6 +11,7 @@ from ..compare import Comparison, Evaluation, as_text, evaluate_files
 from ..pipeline import Options
 from ..voice import printable, speaking
 from .options import (
+    FILE,
     METHOD,
     OUTPUTS,
     Bval,
@@ -56,6 +57,14 @@ def evaluate(
         ),
     ] = "",
     folds: Annotated[int, option(METHOD, "of --r2", metavar="N")] = 3,
+    regions: Annotated[
+        Path | None,
+        option(
+            METHOD,
+            "map of labels: streamlines start in 1 and are to reach 2",
+            **FILE,
+        ),
+    ] = None,
     as_published: Annotated[
         bool,
         option(METHOD, "the papers' own scores, too, traps and all", "--as-published"),
@@ -92,6 +101,7 @@ def evaluate(
         dki=dki,
         folds=folds,
         as_published=as_published,
+        regions=regions,
         tables=out is not None,
     )
     with speaking(quiet) as voice:

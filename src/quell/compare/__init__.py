@@ -5,8 +5,8 @@ what it wrote, by a truth or a repeat -> table, page.
 
 Results that are there already are judged the same way (`evaluating`).
 
-Reading order: asked, folder, contestants, running, judging, details, maps, callosum, examining,
-evaluating, table, showing.
+Reading order: asked, folder, contestants, running, judging, details, maps, callosum, tracts,
+examining, evaluating, table, showing.
 """
 
 from .asked import Comparison

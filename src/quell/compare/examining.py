@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..evaluate import Judgement, Prediction, headline, verdict
+from ..evaluate import Bundle, Judgement, Prediction, headline, tensor_maps, verdict
 from ..evaluate.crossvalidation import MODELS, refuse_folds
 from ..series import InputError, write_nifti
 from .callosum import Callosum
@@ -17,6 +17,7 @@ from .judging import Judge
 from .maps import TrueMaps
 from .running import DONE, Outcome
 from .table import Row
+from .tracts import Tracts, of_bundle
 
 if TYPE_CHECKING:
     from ..report import Section
@@ -27,6 +28,7 @@ class Evaluation:
     """What is asked of an evaluation.
 
     results       denoised files of the scan
+    regions       map of labels, 1 where streamlines start and 2 what they are to reach
     models        "dti", "csd" or both: diffusion models whose predictions are judged, too
     dki           kurtosis maps, too
     folds         of their cross-validation
@@ -39,6 +41,7 @@ class Evaluation:
     dki: bool = False
     folds: int = 3
     as_published: bool = False
+    regions: Path | None = None
     tables: bool = True
 
     def refuse(self) -> None:
@@ -55,7 +58,10 @@ class Evaluation:
 class Examiner:
     """Who examines the results of one scan, one after the other, all alike.
 
+    tracts       None where no regions are given
+    anisotropy   result: FA in the slice that the page shows
     predictions  model, result: what was predicted
+    bundles      result: its streamlines
     """
 
     judge: Judge
@@ -63,12 +69,16 @@ class Examiner:
     seed: int
     maps: TrueMaps | None
     callosum: Callosum | None
+    tracts: Tracts | None = None
+    anisotropy: dict[str, np.ndarray] = field(default_factory=dict)
     predictions: dict[str, dict[str, Prediction]] = field(default_factory=dict)
+    bundles: dict[str, Bundle] = field(default_factory=dict)
 
     @staticmethod
     def of(judge: Judge, what: Evaluation, seed: int) -> "Examiner":
         """The examiner of a scan. Raises InputError for what can't be asked of it."""
-        return Examiner(judge, what, seed, TrueMaps.of(judge, what.dki), Callosum.of(judge))
+        tracts = None if what.regions is None else Tracts.of(judge, what.regions, seed)
+        return Examiner(judge, what, seed, TrueMaps.of(judge, what.dki), Callosum.of(judge), tracts)
 
     def row(self, name: str, path: Path | None, denoised: np.ndarray) -> Row:
         """The scores of one result (X, Y, Z, V), scanner units; of the scan itself without path."""
@@ -86,14 +96,26 @@ class Examiner:
             found, said = self.callosum.scores(denoised, as_published)
             scores |= found
             remarks += [said] if said else []
+        if self.what.tables and judge.has_tensors:
+            self.anisotropy[name] = self._fa(denoised)
         near = None if self.callosum is None else self.callosum.where
         for model in self.what.models:
             given = (judge, denoised, model, self.what.folds, self.seed, as_published, near)
             found, prediction = by_prediction(*given)
             scores |= found
             self.predictions.setdefault(model, {})[name] = prediction
+        if self.tracts is not None:
+            self.bundles[name] = self.tracts.bundle(denoised)
+            scores |= of_bundle(self.bundles[name])
         outcome = Outcome("", DONE, scores=scores, remarks=remarks)
         return Row(name, "the scan as it is" if path is None else str(path), outcome, path)
+
+    def _fa(self, denoised: np.ndarray) -> np.ndarray:
+        from ..report import axial_slice
+
+        judge = self.judge
+        shown = axial_slice(judge.scan.where, judge.scan.affine)
+        return tensor_maps(denoised[..., judge.low], *judge.gradients, shown).fa
 
     def write_maps(self, folder: Path) -> None:
         """R² of every voxel, a file for each model and result."""
@@ -104,12 +126,21 @@ class Examiner:
 
     def sections(self, names: Sequence[str]) -> "list[Section]":
         """What the page shows beyond the table and a slice, results in this order."""
-        from ..report import prediction_section  # brings matplotlib
+        from ..report import anisotropy_section, bundle_section, prediction_section
 
-        return [
-            prediction_section(model, {name: found[name] for name in names}, NOISY)
-            for model, found in self.predictions.items()
-        ]
+        scan, found = self.judge.scan, []
+        if self.anisotropy:
+            maps = {name: self.anisotropy[name] for name in names}
+            if self.judge.is_truth and self.judge.reference is not None:
+                maps = {"the truth": self._fa(self.judge.reference.data), **maps}
+            found.append(anisotropy_section(maps, scan.where, scan.affine))
+        for model, of_model in self.predictions.items():
+            found.append(prediction_section(model, {name: of_model[name] for name in names}, NOISY))
+        if self.bundles:
+            anatomy = scan.data[..., int(np.argmax(scan.is_b0))]
+            given = ({name: self.bundles[name] for name in names}, NOISY, anatomy, scan.where)
+            found.append(bundle_section(*given, scan.affine))
+        return found
 
 
 def remarks_of(judgements: list[Judgement]) -> list[str]:

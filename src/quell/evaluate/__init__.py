@@ -1,7 +1,8 @@
 """Judge a result: with a reference, with a repeat, downstream, and from the residual alone.
 
 Reading order: reference, published, repeats, recorruption, tensor, kurtosis, snr,
-crossvalidation, directions, residual, verdict.
+crossvalidation, coherence,
+tractography, regions, directions, residual, verdict.
 """
 
 from .crossvalidation import Prediction, cross_validate
@@ -10,6 +11,7 @@ from .kurtosis import KurtosisMaps
 from .published import c2s_scores, ddm2_snr, difusion_scores
 from .recorruption import Recorruption
 from .reference import bias, nrmse, psnr, range_of, rmse, ssim
+from .regions import read_regions
 from .repeats import RepeatScore, mse_over_variance, sigma_of_repeats
 from .residual import ResidualStatistics, residual_statistics
 from .snr import (
@@ -31,9 +33,15 @@ from .tensor import (
     tensor_maps,
     tensor_prediction,
 )
+from .tractography import Bundle, coherence_scores, fibre_bundle, tract_response
 from .verdict import Judgement, headline, verdict
 
 __all__ = [
+    "Bundle",
+    "coherence_scores",
+    "fibre_bundle",
+    "read_regions",
+    "tract_response",
     "Change",
     "air_around",
     "c2s_scores",

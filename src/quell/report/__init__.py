@@ -1,15 +1,20 @@
 """Show a result: one page that says whether to trust it, one that compares, and the drawings.
 
 Reading order: page, figures, report.html.j2, comparison,
-predictions.
+maps, predictions, bundle, tracts.
 """
 
 from .comparison import ComparisonFacts, Picture, Section, Tile, write_comparison
 from .figures import comparison_figure, planes, view_of
+from .maps import anisotropy_section, axial_slice
 from .page import ReportFacts, write_report
 from .predictions import prediction_section
+from .tracts import bundle_section
 
 __all__ = [
+    "anisotropy_section",
+    "axial_slice",
+    "bundle_section",
     "ComparisonFacts",
     "Picture",
     "ReportFacts",
