@@ -53,6 +53,7 @@ ORDER = (
     "prepared",
     "training_set",
     "outputs",
+    "studies",
     "train_many",
     "compare",
     "__init__",
@@ -91,7 +92,7 @@ ONLY_FROM: dict[str, set[str]] = {
         "bias_free",
         "implicit",
     },
-    "simulate": {"series", "scaling", "noise"},
+    "simulate": {"series", "kspace", "scaling", "noise"},
     "evaluate": {"series", "noise"},
     "report": {"run", "series", "checks", "noise", "evaluate"},
 }

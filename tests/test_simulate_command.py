@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from quell.evaluate import difusion_scores
-from quell.simulate import LEVELS, phantom, writing
+from quell.simulate import phantom
 from quell.simulate.phantom import GREY
+from quell.studies import LEVELS, writing
 
 SMALL = ("--phantom", "small")
 SCANS = {

@@ -6,18 +6,9 @@ import pytest
 from quell.evaluate import difusion_scores
 from quell.evaluate.published import stretched
 from quell.series import InputError
-from quell.simulate import (
-    LEVELS,
-    Acquisition,
-    Amount,
-    Study,
-    acquire,
-    corrupt,
-    phantom,
-    sigma_for,
-    simulate,
-)
-from quell.simulate.levels import PSNR_MAX, published_psnr
+from quell.simulate import Acquisition, acquire, corrupt, phantom
+from quell.studies import LEVELS, Amount, Study, sigma_for, simulate
+from quell.studies.levels import PSNR_MAX, published_psnr
 
 FOUR_COILS = Acquisition(4)
 

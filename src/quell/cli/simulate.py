@@ -12,7 +12,7 @@ from ..voice import printable, speaking
 from .options import FILE, INPUTS, OUTPUTS, Bval, Bvec, IsQuiet, Mask, Seed, option
 
 if TYPE_CHECKING:
-    from ..simulate import Simulated
+    from ..studies import Simulated
 
 AMOUNT, IMAGE, KSPACE = "How much noise, one of", "Noise on the image", "Noise in k-space"
 
@@ -102,14 +102,9 @@ def simulate(
     coil's image when all of k-space is measured. The truth goes through the same acquisition
     without noise; where the result is a magnitude, it has no noise floor.
     """
-    from ..simulate import (  # only here: `quell --help` does without
-        Acquisition,
-        Amount,
-        Study,
-        refuse_folder,
-        write_folder,
-    )
-    from ..simulate import simulate as simulated
+    from ..simulate import Acquisition  # only here: `quell --help` does without
+    from ..studies import Amount, Study, refuse_folder, write_folder
+    from ..studies import simulate as simulated
 
     study = Study(
         amount=Amount(snr, sigma, level, noisy_psnr),

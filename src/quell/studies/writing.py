@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..outputs import refuse_place
+from ..pipeline import as_json, versions
 from ..series import InputError, Series, copy_gradients, replacing, stem, write_nifti
-from .phantom import TISSUES
+from ..simulate.phantom import TISSUES
 from .simulated import Simulated
 from .study import Study
 
@@ -26,8 +28,6 @@ WORK = ".simulate.quell"  # what is being written
 
 def refuse_folder(out: Path, study: Study, force: bool) -> None:
     """Raise InputError for a folder that can't or must not be written, before any work is done."""
-    from ..outputs import refuse_place
-
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; give a folder", 2)
     refuse_place(out / RECORD if out.exists() else out)
@@ -70,8 +70,6 @@ def write_folder(out: Path, made: Simulated, command: str) -> list[Path]:
 
 
 def _write_all(folder: Path, made: Simulated, command: str) -> None:
-    from ..pipeline import as_json
-
     clean = made.source.clean
     for name in SCANS:
         data = getattr(made, name)
@@ -101,8 +99,6 @@ def write_gradients(path: Path, clean: Series) -> None:
 
 def record(made: Simulated, command: str) -> dict[str, Any]:
     """All about a simulation, for its json."""
-    from ..pipeline import versions
-
     study, clean = made.study, made.source.clean
     return {
         "Scan": {

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..series import InputError
-from .coils import Acquisition
-from .corruption import LAG_1_MAX, LAWS
+from ..simulate.coils import Acquisition
+from ..simulate.corruption import LAG_1_MAX, LAWS
+from ..simulate.phantom import INSTANCES
 from .levels import LEVELS, PSNR_MAX
-from .phantom import INSTANCES
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..series import InputError, Series, load, mask_of
-from .phantom import phantom
+from ..simulate.phantom import phantom
 from .study import Study
 
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from ..evaluate import difusion_scores
 from ..run import Silent, Voice
-from .coils import acquire
-from .corruption import corrupt
+from ..simulate.coils import acquire
+from ..simulate.corruption import corrupt
 from .levels import sigma_for
 from .source import Source
 from .study import Study
