@@ -148,7 +148,23 @@ def table_of_levels(levels: list[dict[str, Any] | None]) -> list[str]:
         if name in published.LEVELS:
             theirs = [f"*{psnr:.2f} / {ssim:.2f}*" for psnr, ssim in published.LEVELS[name]]
             lines.append(line("*published*", [*theirs, ""]))
-    return [*lines, ""]
+    return [*lines, "", *_no_help(there), ""]
+
+
+def _no_help(levels: list[dict[str, Any]]) -> list[str]:
+    """Who lies below the noisy scan in the brain."""
+    found = []
+    for n, rows in enumerate(levels, start=1):
+        least = score(rows["noisy"], "psnr") if "noisy" in rows else None
+        worse = [name for name, row in rows.items()
+                 if least is not None and (score(row, "psnr") or least) < least]  # fmt: skip
+        found += [f"level {n}: {', '.join(sorted(worse))}"] if worse else []
+    if not found:
+        return ["In the brain every method lies above the noisy scan at every level."]
+    return [
+        f"Below the noisy scan in the brain at {'; '.join(found)}. They guess a voxel from its "
+        "neighbours, without the voxel itself, and so lose detail that weak noise leaves to see."
+    ]
 
 
 def _level_cell(row: dict[str, Any] | None) -> str:
