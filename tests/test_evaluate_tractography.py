@@ -1,5 +1,7 @@
 """Streamlines follow a bundle that is known, and coherence tells which of them stray."""
 
+import csv
+from dataclasses import replace
 from io import BytesIO
 
 import nibabel as nib
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import write_scan
 from quell.evaluate.coherence import (
     COHERENT,
     REACH,
@@ -365,3 +368,39 @@ def test_an_empty_bundle_is_drawn_as_anatomy_alone(bundle):
     middle = both.shape[0] // 2
     assert coloured(both[: middle - 20]).any()
     assert not coloured(both[middle + 20 :]).any()
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command_tracks_in_every_result_from_the_same_seeds(quell, arc, tmp_path):
+    noisy = corrupt(arc, 120.0, np.random.default_rng(0))
+    whole = Series(arc, RIGHT_FIRST, nib.Nifti1Header(), BVALS, ALONG_AXES)
+    better = arc + 0.2 * (noisy - arc)
+    for name, data in (("noisy", noisy), ("better", better), ("blank", np.ones_like(arc))):
+        write_scan(tmp_path / f"{name}.nii.gz", replace(whole, data=data.astype(np.float32)))
+    labels = piece(4, 11).astype(np.uint8) + 2 * piece(48, 55).astype(np.uint8)
+    nib.save(nib.Nifti1Image(labels, RIGHT_FIRST), tmp_path / "regions.nii.gz")
+    mask = nib.Nifti1Image(EVERYWHERE.astype(np.uint8), RIGHT_FIRST)
+    nib.save(mask, tmp_path / "mask.nii.gz")
+    words = ("evaluate", *(tmp_path / f"{name}.nii.gz" for name in ("noisy", "better", "blank")))
+    words += ("--mask", tmp_path / "mask.nii.gz", "--noise-law", "gaussian", "--threads", "1")
+    ended = quell(*words, "--regions", tmp_path / "regions.nii.gz", "--out", tmp_path / "out")
+    assert ended.status == 0, ended.err
+    with open(tmp_path / "out" / "evaluation.csv", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    better, noisy, blank = (
+        {name: float(rows[one][name] or "nan") for name in ("streamlines", "reached", "rfbc")}
+        for one in ("better", "noisy", "blank")
+    )
+    assert better["rfbc"] > noisy["rfbc"] > 0  # the noisy scan may have more of them, that stray
+    assert better["reached"] > 0.5
+    assert blank["streamlines"] == 0
+    assert np.isnan(blank["rfbc"])  # none is no coherence
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert "Streamlines from the seeds to the target" in page
+    assert "0 streamlines, 0 coherent" in page
+    nib.save(nib.Nifti1Image(np.ones(SHAPE, np.uint8), RIGHT_FIRST), tmp_path / "one.nii.gz")
+    ended = quell(*words, "--regions", tmp_path / "one.nii.gz")
+    assert ended.status == 1
+    assert "no voxel of label 2" in ended.err
