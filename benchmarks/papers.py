@@ -182,7 +182,7 @@ def measured(
     """
     ran = {row.name: row.outcome for row in compare_file(asked, options, "", Lines())}
     results = {
-        name: asked.out / name.replace(":", "_") / "denoised.nii.gz"
+        name: asked.out / name.replace(":", "-") / "denoised.nii.gz"
         for name, outcome in ran.items()
         if name != "noisy" and outcome.status == "done"
     }
