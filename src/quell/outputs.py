@@ -38,6 +38,7 @@ from .series.scan import NIFTI_ENDINGS
 if TYPE_CHECKING:
     from .report import ReportFacts
 
+STEPS = ("matched states", "stopping steps")  # what a method may keep, one for each image
 NAME_MAX = 255  # bytes of a file's name, on every common file system
 CITATIONS = (
     "Tu, Shi, Lam. Score-based self-supervised MRI denoising. ICLR 2025, arXiv:2505.05631.",
@@ -439,10 +440,15 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
             **{f"seconds, {stage}": round(s, 1) for stage, s in result.seconds.items()},
             "peak memory": f"{peak_memory_bytes() / 2**30:.2f} GiB",
             "device": result.device,
-            **versions(),
         },
+        versions=versions(),
+        bvecs=scan.bvecs,
+        covariance=result.noise.covariance,
         losses=[float(value) for value in result.losses],
         distances=distance_curve(result.kept),
+        steps={name: result.kept[name] for name in STEPS if name in result.kept},
+        spread=result.spread,
+        maps={name: result.kept[f"{name} map"] for name in getattr(result.method, "maps", ())},
         warnings=_of_slices(result),
         findings=[finding.to_dict() for finding in result.findings],
         citations=(result.method.paper, *CITATIONS),

@@ -1,13 +1,14 @@
 """Show a result: one page that says whether to trust it, one that compares, and the drawings.
 
-Reading order: page, figures, report.html.j2, comparison,
-maps, predictions, bundle, tracts.
+Reading order: facts, page, summary, shown, averages, tensors, browse, charts, pictures, figures,
+report.html.j2, browse.js, comparison, maps, predictions, bundle, tracts.
 """
 
 from .comparison import ComparisonFacts, Picture, Section, Tile, write_comparison
+from .facts import ReportFacts
 from .figures import comparison_figure, planes, view_of
 from .maps import anisotropy_section, axial_slice
-from .page import ReportFacts, write_report
+from .page import write_report
 from .predictions import prediction_section
 from .tracts import bundle_section
 

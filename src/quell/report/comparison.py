@@ -12,7 +12,9 @@ import numpy as np
 
 from ..series import replacing
 from . import figures
-from .page import LIMITS, RESIDUAL_WINDOW, image_of, over_sigma, template
+from .facts import over_sigma
+from .page import LIMITS, template
+from .pictures import RESIDUAL_WINDOW, image_of
 
 TILE_WIDTH = 360  # px
 

@@ -1,4 +1,4 @@
-"""Drawings as PNG bytes: scans in anatomical planes, and the few charts of the report.
+"""Drawings as PNG bytes: scans in anatomical planes, and what charts have in common.
 
 Scans are drawn on black, in the neurological view: left of the picture is the left of the
 person, and the letters at the edges say so. Charts come in a light and a dark theme.
@@ -16,7 +16,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 DPI = 100.0
@@ -80,15 +79,21 @@ def window_of(volume: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     return low, max(high, low + 1e-6)
 
 
+def orientation_of(affine: np.ndarray) -> np.ndarray:
+    """NiBabel's orientation (3, 2) of a grid; as stored where the affine lacks an axis."""
+    orientation = nib.orientations.io_orientation(affine)
+    if np.isnan(orientation).any():
+        return np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
+    return np.asarray(orientation)
+
+
 def cuts(volume: np.ndarray, view: View) -> dict[str, tuple[np.ndarray, float, float]]:
     """The three planes of a volume as pictures, with their width and height in mm.
 
     Axes are flipped and swapped to right, anterior, superior first, as the affine says; an
     oblique scan is shown along its own slices, the nearest anatomical name above.
     """
-    orientation = nib.orientations.io_orientation(view.affine)
-    if np.isnan(orientation).any():  # an affine without three axes: show the grid as stored
-        orientation = np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
+    orientation = orientation_of(view.affine)
     zooms = nib.affines.voxel_sizes(view.affine)
     marker = np.zeros(volume.shape, dtype=bool)
     marker[view.centre] = True
@@ -178,104 +183,7 @@ def _letter_edges(axes: Axes, letters: str, size: float) -> None:
                       color="#c8c8c8", size=size, ha="center", va="center")  # fmt: skip
 
 
-def loss_chart(losses: Sequence[float], theme: Theme) -> bytes:
-    """Training loss over the recorded steps, with its running median."""
-    values = np.asarray(losses, dtype=float)
-    figure, axes = _chart(theme, 2.6)
-    steps = np.arange(1, values.size + 1)
-    span = max(1, values.size // 50)
-    smooth = [np.nanmedian(values[max(0, i - span) : i + span + 1]) for i in range(values.size)]
-    marker = "o" if values.size < 3 else ""
-    axes.plot(steps, values, color=theme.before, lw=0.8, alpha=0.6, marker=marker, label="loss")
-    axes.plot(steps, smooth, color=theme.after, lw=1.8, label="running median")
-    if np.nanmin(values) > 0 and np.nanmax(values) > 10 * np.nanmin(values):
-        axes.set_yscale("log")
-    axes.set_xlabel("recorded step")
-    axes.set_ylabel("loss")
-    _legend(axes, theme)
-    return png(figure)
-
-
-def distance_chart(distances: Sequence[float], theme: Theme) -> bytes:
-    """Distance of the estimate from the input along a chain: stopping later is smoother."""
-    figure, axes = _chart(theme, 2.6)
-    axes.plot(range(1, len(distances) + 1), distances, color=theme.after, lw=1.8, marker="o", ms=3)
-    axes.set_xlabel("step of the chain")
-    axes.set_ylabel("rms from the input")
-    return png(figure)
-
-
-def autocorrelation_chart(measured: np.ndarray, expected: np.ndarray, theme: Theme) -> bytes:
-    """Autocorrelation at one voxel along x, y, z: the residual's beside the noise model's.
-
-    measured, expected  (3,)
-    """
-    figure, axes = _chart(theme, 2.6)
-    at = np.arange(3)
-    axes.axhline(0, color=theme.ink, lw=0.8)
-    axes.bar(at - 0.19, expected, 0.36, color=theme.before, label="noise model")
-    axes.bar(at + 0.19, measured, 0.36, color=theme.after, label="residual")
-    values = np.nan_to_num(np.concatenate([measured, expected, [0.0]]))
-    axes.set_ylim(min(-0.1, values.min() - 0.1), max(0.4, values.max() + 0.15))
-    axes.set_xticks(at, ["x", "y", "z"])
-    axes.set_ylabel("correlation of neighbours")
-    _legend(axes, theme)
-    return png(figure)
-
-
-def volume_chart(
-    before: np.ndarray, after: np.ndarray, ratio: np.ndarray, limit: float, theme: Theme
-) -> bytes:
-    """Volume by volume: mean signal before and after, and the residual's size over the noise.
-
-    before, after  (V,)    mean signal in the mask, data units
-    ratio          (V,)    sd of residual / σ
-    limit          scalar  volumes with a ratio above it are drawn in the alarm colour
-    """
-    figure = Figure(figsize=(7.6, 3.9), dpi=1.5 * DPI, facecolor=theme.paper)
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    index = np.arange(before.size)
-    upper.plot(index, before, "o", ms=6, mfc="none", color=theme.before, label="before")
-    upper.plot(index, after, "o", ms=3, color=theme.after, label="after")
-    upper.set_ylim(bottom=min(0.0, float(np.min([before, after]))))
-    upper.set_ylabel("mean signal")
-    colours = np.where(ratio > limit, theme.alarm, theme.after)
-    lower.axhline(1, color=theme.ink, lw=1, ls="--")
-    lower.bar(index, ratio, 0.7, color=colours.tolist())
-    lower.set_ylim(0, max(1.3, 1.1 * float(np.nanmax(ratio))))
-    lower.set_ylabel("residual sd / σ")
-    lower.set_xlabel("volume")
-    lower.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for axes in (upper, lower):
-        _dress(axes, theme)
-    _legend(upper, theme)
-    figure.subplots_adjust(left=0.11, right=0.99, top=0.97, bottom=0.13, hspace=0.16)
-    return png(figure)
-
-
-def spectrum_chart(eigenvalues: np.ndarray, edge: float | None, theme: Theme) -> bytes:
-    """Component spectrum, largest first, with the edge of the noise if it is known.
-
-    eigenvalues  (K,)            variance of each component, in units of σ²
-    edge         scalar or None  largest eigenvalue that noise alone reaches, same unit
-    """
-    figure, axes = _chart(theme, 2.6)
-    values = np.sort(np.asarray(eigenvalues, dtype=float))[::-1]
-    index = np.arange(1, values.size + 1)
-    is_signal = values > (edge if edge is not None else -np.inf)
-    axes.plot(index[~is_signal], values[~is_signal], "o", ms=4, color=theme.before, label="noise")
-    axes.plot(index[is_signal], values[is_signal], "o", ms=4, color=theme.after, label="signal")
-    if edge is not None:
-        axes.axhline(edge, color=theme.ink, lw=1, ls="--")
-        _legend(axes, theme)
-    if values.size and values.min() > 0:
-        axes.set_yscale("log")
-    axes.set_xlabel("component")
-    axes.set_ylabel("variance / σ²")
-    return png(figure)
-
-
-def _chart(theme: Theme, height: float) -> tuple[Figure, Axes]:
+def chart_axes(theme: Theme, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.2, height), dpi=1.5 * DPI, facecolor=theme.paper)
     figure.subplots_adjust(left=0.14, right=0.98, top=0.96, bottom=0.2)
     axes = figure.add_subplot()
