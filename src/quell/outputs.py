@@ -6,6 +6,7 @@ import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -40,10 +41,9 @@ if TYPE_CHECKING:
 
 STEPS = ("matched states", "stopping steps")  # what a method may keep, one for each image
 NAME_MAX = 255  # bytes of a file's name, on every common file system
-CITATIONS = (
-    "Tu, Shi, Lam. Score-based self-supervised MRI denoising. ICLR 2025, arXiv:2505.05631.",
+STABILISER = (
     "Foi. Noise estimation and removal in MR imaging: the variance-stabilization approach. "
-    "ISBI 2011.",
+    "ISBI 2011."
 )
 
 
@@ -451,7 +451,7 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
         maps={name: result.kept[f"{name} map"] for name in getattr(result.method, "maps", ())},
         warnings=_of_slices(result),
         findings=[finding.to_dict() for finding in result.findings],
-        citations=(result.method.paper, *CITATIONS),
+        citations=citations(result),
         methods_paragraph=methods_paragraph(result, options),
         limits=(f"{result.method.name} needs {result.method.needs}.",),
         eigenvalues=result.noise.eigenvalues,
@@ -460,6 +460,15 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
         else None,
         floor_corrected=result.floor_removed,
     )
+
+
+def citations(result: Result) -> list[str]:
+    """What to cite: the software, the method's paper, and the stabiliser's of magnitude data."""
+    said = [
+        f"quell {version('quell')}, self-supervised denoising of MRI scans.",
+        result.method.paper,
+    ]
+    return said if result.noise.law == "gaussian" else [*said, STABILISER]
 
 
 def pictured(result: Result) -> tuple[np.ndarray, np.ndarray]:

@@ -488,10 +488,15 @@ def methods_paragraph(result: Result, options: Options) -> str:
     share = result.calibration.get("ShareOfTheWay", 1.0) * (1 - options.blend)
     mixed = "" if share == 1 else f" Of what the method took away, {share:.2f} was taken away."
     x, y, z = result.noise.lag_one()
+    learned = (
+        "The noise level was given as a map; its spatial correlation was learned from the series"
+        if "map given" in result.noise.source
+        else "Noise level and spatial noise correlation were learned from the series itself "
+        f"({result.noise.source})"
+    )
     return (
         f"The series was denoised with quell {version('quell')} (method {result.method.name}, "
         f"preset {options.preset}, seed {options.seed}; {result.method.paper}) before any other "
-        "processing. Noise level and spatial noise correlation were learned from the series "
-        f"itself ({result.noise.source}); neighbouring voxels' noise correlated by {x:.2f}, "
-        f"{y:.2f} and {z:.2f} along x, y and z. {law}{floor}.{mixed}"
+        f"processing. {learned}; neighbouring voxels' noise correlated by {x:.2f}, {y:.2f} and "
+        f"{z:.2f} along x, y and z. {law}{floor}.{mixed}"
     )

@@ -63,16 +63,16 @@ def average_maps(facts: ReportFacts, seen: Pass) -> list[Map]:
     window = 0.0, figures.window_of(seen.noise, facts.mask)[1]
     n, m, r = seen.n_averaged, MEAN_WINDOW, RESIDUAL_WINDOW
     return [
-        Map("Removed", "Rms of before − after over all volumes, on the scale of the noise map "
-            "beside it. The two should look alike, or this one a little darker.",
-            seen.removed, window, "viridis", "units of the scan"),
+        Map("Removed", "Rms of before − after over all volumes, in the units of the scan, on "
+            "the scale of the noise map beside it: the two should look alike, or this one a little "
+            "darker.", seen.removed, window, "viridis", ""),
         Map("Noise map", "σ, what the noise model says can be removed.",
-            seen.noise, window, "viridis", "units of the scan"),
+            seen.noise, window, "viridis", ""),
         Map("Removed over noise", "The first over the second: black is 1, as it should be; red is "
             "more than the noise, blue is noise left behind.",
             seen.rms, (0.0, 2.0), "berlin", "σ"),
         Map("Averaged", f"Mean of what was removed from {n} volumes × √{n}: noise stays as it is, "
-            "what was always removed adds up. Even grain is right.",
+            "what was always removed adds up. Even grain is right, plain grey too.",
             seen.mean, (-m, m), "gray", "σ"),
         Map("Largest residual", f"Volume {worst}, the one furthest from the noise.",
             facts.removed(worst), (-r, r), "gray", "σ"),
@@ -93,7 +93,7 @@ def own_maps(facts: ReportFacts) -> list[Map]:
             Map("Uncertainty", f"How far samples of one volume lie apart: sd, rms over "
                 f"{len(volumes)} volumes. Bright is where the method guessed; noise that all "
                 f"samples kept is not in it. The median is {_share(spread, facts)} of σ.",
-                spread, window, "viridis", "units of the scan")
+                spread, window, "viridis", "")
         )  # fmt: skip
     for name, values in facts.maps.items():
         window = 0.0, figures.window_of(values, facts.mask)[1]

@@ -8,8 +8,8 @@
   const slow = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const sheets = {};
   for (const sheet of root.querySelectorAll("img[data-name]")) sheets[sheet.dataset.name] = sheet;
-  const canvases = [...root.querySelectorAll("canvas")]; // sagittal, coronal, axial: axis 0, 1, 2
-  const sliders = canvases.map((canvas) => canvas.parentElement.parentElement.querySelector("input"));
+  const figures = [0, 1, 2].map((axis) => root.querySelector(`figure[data-axis="${axis}"]`)); // sagittal first
+  const [canvases, sliders, outputs] = ["canvas", "input", "output"].map((tag) => figures.map((f) => f.querySelector(tag)));
   const sides = [[Y, Z, 1, 2], [X, Z, 0, 2], [X, Y, 0, 1]]; // width, height, and the axes they run along
   const radios = [...root.querySelectorAll("input[type=radio]")];
   const flicker = root.querySelector("input[type=checkbox]");
@@ -35,7 +35,7 @@
           pen.setTransform(1, 0, 0, 1, 0, 0);
         }
       }
-      canvas.parentElement.parentElement.querySelector("output").value = first[axis] + step[axis] * sliders[axis].value;
+      outputs[axis].value = first[axis] + step[axis] * sliders[axis].value;
     });
     root.querySelector(".tag").textContent = name;
   };
@@ -44,13 +44,16 @@
     if (flicker.checked) { isBefore = !isBefore; draw(); setTimeout(flip, slow ? 2000 : 800); }
   };
 
+  const widest = Math.max(X * mm[0], Y * mm[1]); // of the two planes that stand one below the other
+  root.querySelector(".planes").style.gridTemplateColumns = `${X * mm[0]}fr ${widest}fr`; // one scale for all
+
   Promise.all(Object.values(sheets).map((sheet) => sheet.decode())).then(() => {
     canvases.forEach((canvas, axis) => {
       const [w, h, across, up] = sides[axis];
       canvas.width = w;
       canvas.height = h;
       canvas.style.aspectRatio = `${w * mm[across]} / ${h * mm[up]}`;
-      canvas.parentElement.parentElement.style.flexGrow = w * mm[across];
+      if (axis < 2) figures[axis].style.width = `${100 * w * mm[across] / widest}%`;
       canvas.addEventListener("click", (event) => { // the other two planes go where it was clicked
         const box = canvas.getBoundingClientRect();
         sliders[across].value = Math.floor((event.clientX - box.left) / box.width * w);

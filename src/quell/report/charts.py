@@ -13,6 +13,8 @@ from .facts import ReportFacts
 from .figures import DARK, DPI, LIGHT, Theme, _dress, _legend, chart_axes, png
 from .pictures import image_of
 
+STACKED = 5.2, 3.6  # inches, of two panels one below the other
+ROOM = {"left": 0.14, "right": 0.98, "top": 0.97, "bottom": 0.14, "hspace": 0.16}
 MOST_BARS = 40  # of a histogram of steps
 
 
@@ -102,7 +104,7 @@ def volume_chart(
     ratio          (V,)    sd of residual / σ
     limit          scalar  volumes with a ratio above it are drawn in the alarm colour
     """
-    figure = Figure(figsize=(7.6, 3.9), dpi=1.5 * DPI, facecolor=theme.paper)
+    figure = Figure(figsize=STACKED, dpi=1.5 * DPI, facecolor=theme.paper)
     upper, lower = figure.subplots(2, 1, sharex=True)
     index = np.arange(before.size)
     upper.plot(index, before, "o", ms=6, mfc="none", color=theme.before, label="before")
@@ -119,7 +121,7 @@ def volume_chart(
     for axes in (upper, lower):
         _dress(axes, theme)
     _legend(upper, theme)
-    figure.subplots_adjust(left=0.11, right=0.99, top=0.97, bottom=0.13, hspace=0.16)
+    figure.subplots_adjust(**ROOM)
     return png(figure)
 
 
@@ -127,31 +129,32 @@ def shell_chart(facts: ReportFacts, theme: Theme) -> bytes:
     """Shell by shell: mean signal before and after, and the residual's size over the noise."""
     s, groups = facts.statistics, shells(facts.bvals, facts.n_volumes)
     names = [
-        f"{shell_name(float(b))}\n{n}" for b, n in zip(s.shell_bvals, s.shell_sizes, strict=True)
+        f"{shell_name(float(b))}\n{n} vol."
+        for b, n in zip(s.shell_bvals, s.shell_sizes, strict=True)
     ]
     before, after = (
         np.array([values[group].mean() for group in groups])
         for values in (s.signal_before, s.signal_after)
     )
     ratio = np.sqrt([np.mean(s.ratio_per_volume[group] ** 2) for group in groups])
-    figure = Figure(figsize=(7.6, 2.5), dpi=1.5 * DPI, facecolor=theme.paper)
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=STACKED, dpi=1.5 * DPI, facecolor=theme.paper)
+    upper, lower = figure.subplots(2, 1, sharex=True)
     at = np.arange(len(groups))
-    left.bar(at - 0.19, before, 0.36, color=theme.before, label="before")
-    left.bar(at + 0.19, after, 0.36, color=theme.after, label="after")
-    left.set_ylabel("mean signal")
-    left.set_ylim(0, 1.25 * max(float(np.nanmax([before, after])), 1e-9))  # room for the legend
-    right.axhline(1, color=theme.ink, lw=1, ls="--")
+    upper.bar(at - 0.19, before, 0.36, color=theme.before, label="before")
+    upper.bar(at + 0.19, after, 0.36, color=theme.after, label="after")
+    upper.set_ylabel("mean signal")
+    upper.set_ylim(0, 1.25 * max(float(np.nanmax([before, after])), 1e-9))  # room for the legend
+    lower.axhline(1, color=theme.ink, lw=1, ls="--")
     colours = np.where(ratio > VOLUME_RATIO, theme.alarm, theme.after)
-    right.bar(at, ratio, 0.5, color=colours.tolist())
-    right.set_ylim(0, max(1.3, 1.1 * float(np.nanmax(ratio))))
-    right.set_ylabel("residual sd / σ")
-    for axes in (left, right):
+    lower.bar(at, ratio, 0.5, color=colours.tolist())
+    lower.set_ylim(0, max(1.3, 1.1 * float(np.nanmax(ratio))))
+    lower.set_ylabel("residual sd / σ")
+    for axes in (upper, lower):
         _dress(axes, theme)
         axes.set_xticks(at, names)
         axes.set_xlim(-1, len(groups))
-    _legend(left, theme)
-    figure.subplots_adjust(left=0.11, right=0.99, top=0.97, bottom=0.19, wspace=0.24)
+    _legend(upper, theme)
+    figure.subplots_adjust(**ROOM)
     return png(figure)
 
 

@@ -13,7 +13,11 @@ from ..evaluate.verdict import LEVELS, shell_name
 from .facts import ReportFacts
 from .pictures import number
 
-STRUCTURE = ("residual-follows-image", "residual-structure", "residual-strength")
+STRUCTURE = {
+    "residual-follows-image": "it follows the image",
+    "residual-structure": "neighbours are more alike than the noise's",
+    "residual-strength": "it is not equally strong in bright and dark tissue",
+}
 MOST_LISTED = 12  # slices or volumes; more are counted
 
 
@@ -36,22 +40,22 @@ def answers(
     """How much was removed, whether it has structure, what stands out, and what the checks said."""
     by_code = {j.code: j for j in judgements}
     size = by_code["residual-size"]
-    tissue = [by_code[code] for code in STRUCTURE if by_code[code].level != "good"]
+    tissue = [by_code[code] for code in STRUCTURE if by_code[code].level in LEVELS[2:]]
     volumes = by_code["single-volumes"]
     slices = "No slice stands out"
     if found:
         n, share = sum(len(o.slices) for o in found), 100 * share_of(found, residuals)
         slices = f"{n} slice{'s' * (n > 1)} ({share:.2g} %) stand{'s' * (n == 1)} out"
     if volumes.level == "warning":
-        slices += f"; {volumes.sentence[0].lower()}{volumes.sentence[1:]}"
+        slices = f"{slices}, and whole volumes" if found else "Whole volumes stand out"
     serious = [f for f in facts.findings if f["level"] in LEVELS[2:]]
     n = len(serious) + len(facts.warnings)
     return [
         Answer(size.level, "Removed", f"{size.measured} times the noise", "averages"),
         Answer(_worst(j.level for j in tissue), "Structure in what was removed",
-               " ".join(j.sentence for j in tissue) or "None found", "statistics"),
+               _capital(", ".join(STRUCTURE[j.code] for j in tissue)) or "None found", "noise"),
         Answer("warning" if found else _worst([volumes.level]), "Slices and volumes",
-               slices.removesuffix("."), "outliers"),
+               slices, "outliers"),
         Answer(_worst(["warning" for _ in facts.warnings] + [f["level"] for f in serious]),
                "Checks of the scan", f"{n} remark{'s' * (n > 1)}" if n else "Nothing found",
                "findings"),
@@ -123,6 +127,10 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _worst(levels: Any) -> str:

@@ -62,15 +62,15 @@ def tensor_maps_shown(facts: ReportFacts, view: figures.View) -> tuple[list[Map]
     shown = []
     for (before, after), name, window, change, unit in (
         (fa, "FA", FA, FA_CHANGE, ""),
-        (md, "MD", MD, MD_CHANGE, "10⁻³ mm²/s"),
+        (md, "MD", MD, MD_CHANGE, " × 10⁻³ mm²/s"),
     ):
         medians = [float(np.median(m[where])) for m in (before, after)]
         grey = np.where(where, after - before, 0)
         shown += [
-            Map(f"{name} before", f"Median {medians[0]:.3f}.", before, window, "gray", unit),
-            Map(f"{name} after", f"Median {medians[1]:.3f}.", after, window, "gray", unit),
+            Map(f"{name} before", f"Median {medians[0]:.3f}{unit}.", before, window, "gray", ""),
+            Map(f"{name} after", f"Median {medians[1]:.3f}{unit}.", after, window, "gray", ""),
             Map(f"{name}, after − before", "Grey is no change.", grey, (-change, change), "gray",
-                unit),
+                ""),
         ]  # fmt: skip
     highest = facts.bvals[kept].max()
     return shown, (
