@@ -18,6 +18,7 @@ from quell.simulate import Phantom, PhantomSettings, corrupt, phantom
 from quell.simulate.corruption import tap
 from quell.slices import Batch
 
+NASTY = "<img src=x onerror=alert(1)>\"'é" + "n" * 270  # 300 characters
 QUICK = ("--method", "patch2self", "--no-report", "--threads", "1")  # all but the network
 
 
@@ -67,6 +68,40 @@ class Outcome:
     status: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session")
+def facts():
+    """A page to write: noise on a known image, hostile text wherever text comes from outside."""
+    from quell.evaluate import residual_statistics
+    from quell.report import ReportFacts  # brings matplotlib
+
+    shape, bvals = (14, 16, 8), np.array([0.0, 1000, 1000, 1000, 2000, 2000])
+    rng = np.random.default_rng(5)
+    clean = np.broadcast_to(rng.uniform(100, 300, (*shape, 1)), (*shape, 6)).astype(np.float32)
+    noisy = clean + 10 * rng.standard_normal(clean.shape).astype(np.float32)
+    sigma, mask = np.full(shape, 10.0, np.float32), np.ones(shape, bool)
+    mask[:2] = False
+    return ReportFacts(
+        title=NASTY,
+        noisy=noisy,
+        denoised=clean,
+        sigma=sigma,
+        mask=mask,
+        affine=np.diag([2.0, 2, 3, 1]),
+        bvals=bvals,
+        statistics=residual_statistics(noisy, clean, sigma, mask, bvals, None),
+        command=f"quell denoise '{NASTY}' out.nii.gz",
+        settings={"method": NASTY, "preset": "fast", "seed": 0, "nothing": None, "rate": 2e-4},
+        run={"seconds": {"load": 0.5, "fit": 12.0}, "device": "cpu", NASTY: [1, 2]},
+        losses=[3.0, 2.0, 1.5],
+        findings=[{"code": "x", "level": "warning", "sentence": NASTY, "advice": NASTY}],
+        warnings=[NASTY],
+        citations=["A paper, https://doi.org/10.1000/x", NASTY],
+        methods_paragraph=f"Images were denoised. {NASTY}",
+        eigenvalues=np.array([40.0, 9, 1.2, 1, 0.8]),
+        noise_edge=1.5,
+    )
 
 
 @pytest.fixture

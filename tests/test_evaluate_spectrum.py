@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import correlated, field
 
+from conftest import correlated, field
 from quell.evaluate.spectrum import residual_spectrum
 
 SHAPE = (64, 64, 4)

@@ -12,46 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import NASTY
 from quell.evaluate import residual_statistics
 from quell.report import ReportFacts, comparison_figure, view_of, write_report
 from quell.report.figures import cuts, window_of
 from quell.report.page import page_of
 from quell.report.shown import volumes_to_show
 
-NASTY = "<img src=x onerror=alert(1)>\"'é" + "n" * 270  # 300 characters
-SHAPE, BVALS = (14, 16, 8), np.array([0.0, 1000, 1000, 1000, 2000, 2000])
 SECTIONS = ["verdict", "look", "averages", "statistics", "spectrum", "loss", "browse", "pictures",
             "volumes", "outliers", "noise", "power", "tensors", "method", "findings", "settings",
             "run", "command", "methods", "citations", "limits"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def facts() -> ReportFacts:
-    rng = np.random.default_rng(5)
-    clean = np.broadcast_to(rng.uniform(100, 300, (*SHAPE, 1)), (*SHAPE, 6)).astype(np.float32)
-    noisy = clean + 10 * rng.standard_normal(clean.shape).astype(np.float32)
-    sigma, mask = np.full(SHAPE, 10.0, np.float32), np.ones(SHAPE, bool)
-    mask[:2] = False
-    return ReportFacts(
-        title=NASTY,
-        noisy=noisy,
-        denoised=clean,
-        sigma=sigma,
-        mask=mask,
-        affine=np.diag([2.0, 2, 3, 1]),
-        bvals=BVALS,
-        statistics=residual_statistics(noisy, clean, sigma, mask, BVALS, None),
-        command=f"quell denoise '{NASTY}' out.nii.gz",
-        settings={"method": NASTY, "preset": "fast", "seed": 0, "nothing": None, "rate": 2e-4},
-        run={"seconds": {"load": 0.5, "fit": 12.0}, "device": "cpu", NASTY: [1, 2]},
-        losses=[3.0, 2.0, 1.5],
-        findings=[{"code": "x", "level": "warning", "sentence": NASTY, "advice": NASTY}],
-        warnings=[NASTY],
-        citations=["A paper, https://doi.org/10.1000/x", NASTY],
-        methods_paragraph=f"Images were denoised. {NASTY}",
-        eigenvalues=np.array([40.0, 9, 1.2, 1, 0.8]),
-        noise_edge=1.5,
-    )
 
 
 @pytest.fixture(scope="module")
