@@ -66,10 +66,11 @@ def headline(judgements: list[Judgement]) -> tuple[str, str]:
     """The worst level, and one sentence that sums all judgements up."""
     worst = max((j.level for j in judgements), key=LEVELS.index, default="note")
     n_off = sum(j.level in ("warning", "error") for j in judgements)
+    are = "is" if n_off == 1 else "are"
     return worst, {
         "good": "What was removed looks like noise.",
         "note": "What was removed looks like noise; read the remarks.",
-        "warning": f"Look before you use it: {n_off} of {len(judgements)} checks are off.",
+        "warning": f"Look before you use it: {n_off} of {len(judgements)} checks {are} off.",
         "error": f"Do not use it as it is: {n_off} of {len(judgements)} checks failed.",
     }[worst]
 
