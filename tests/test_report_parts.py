@@ -215,6 +215,26 @@ def test_a_result_hands_in_its_maps_directions_and_papers(series) -> None:
     assert all(words in page for words in ("Rank map", "Noise map", "FA after", "nibabel"))
 
 
+@pytest.mark.parametrize(("Z", "V"), [(1, 6), (8, 1)])
+def test_one_slice_or_one_volume_or_a_map_for_each_volume_has_its_page(facts, Z, V) -> None:
+    noisy, denoised = facts.noisy[:, :, :Z, :V], facts.denoised[:, :, :Z, :V]
+    sigma, mask = facts.sigma[..., :Z], facts.mask[..., :Z]
+    page = page_of(
+        replace(
+            facts,
+            noisy=noisy,
+            denoised=denoised,
+            sigma=np.repeat(sigma[..., None], V, axis=3),
+            mask=mask,
+            bvals=None,
+            statistics=residual_statistics(noisy, denoised, sigma, mask, None, None),
+            steps={"matched states": np.zeros(0)},
+        )
+    )
+    assert f'data-grid="14 16 {Z}"' in page
+    assert 'id="steps"' not in page
+
+
 def test_the_view_of_an_oblique_scan_is_along_its_own_slices(facts) -> None:
     turned = nib.affines.from_matvec(
         nib.eulerangles.euler2mat(0.1, 0.2, 0.1) @ np.diag([2.0, 2, 3])

@@ -175,8 +175,8 @@ def steps_chart(facts: ReportFacts, theme: Theme) -> bytes:
     """How many slices were matched to each state, or stopped at each step."""
     figure, axes = chart_axes(theme, 2.6)
     colours = (theme.after, theme.before)
-    for (name, values), colour in zip(facts.steps.items(), colours, strict=False):
-        steps = np.asarray(values).ravel()
+    known = {name: np.ravel(values) for name, values in facts.steps.items() if np.size(values)}
+    for (name, steps), colour in zip(known.items(), colours, strict=False):
         width = max(1, int(np.ptp(steps)) // MOST_BARS + 1)
         edges = np.arange(steps.min() - 0.5, steps.max() + width + 0.5, width)
         axes.hist(steps, edges.tolist(), color=colour, label=name, rwidth=0.85)
