@@ -48,6 +48,7 @@ ORDER = (
     "simulate",
     "evaluate",
     "report",
+    "view",
     "pipeline",
     "models",
     "prepared",
@@ -95,6 +96,7 @@ ONLY_FROM: dict[str, set[str]] = {
     "simulate": {"series", "kspace", "scaling", "noise"},
     "evaluate": {"series", "noise"},
     "report": {"run", "series", "checks", "noise", "evaluate"},
+    "view": {"series", "voice"},
 }
 
 MAY_IMPORT_METHODS = {

@@ -29,6 +29,7 @@ from .sample import sample
 from .simulate import simulate
 from .train import train
 from .usage import Grouped, UsageError, sentence_of
+from .view import view
 
 app = typer.Typer(
     add_completion=False,
@@ -42,6 +43,7 @@ app.command(cls=Grouped, short_help="Learn one model from many scans.")(train)
 app.command(cls=Grouped, short_help="Denoise a scan with a model of many.")(apply)
 app.command(cls=Grouped, short_help="Run many denoisers on one scan, side by side.")(compare)
 app.command(cls=Grouped, short_help="Judge denoised files, whoever made them.")(evaluate)
+app.command(cls=Grouped, short_help="Look at a scan before and after, in the browser.")(view)
 app.command("check", cls=Grouped, short_help="Say what a scan is and what is wrong with it.")(
     check_command
 )

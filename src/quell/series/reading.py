@@ -70,6 +70,24 @@ def load(
     )
 
 
+def open_scan(path: str | Path) -> Any:  # nibabel declares no type for what it returns here
+    """The NIfTI image of a scan, (X, Y, Z) or (X, Y, Z, V), its voxels not yet read.
+
+    Raises InputError with one sentence for everything that cannot be used.
+    """
+    image = _open(Path(path))
+    _refuse_shape(Path(path), image.shape)
+    return image
+
+
+def bvals_of(
+    path: str | Path, n_volumes: int, bval: str | Path | None = None
+) -> np.ndarray | None:
+    """(V,) s/mm² from `bval` or the file beside the scan, None if there is none."""
+    bval_path = Path(bval) if bval else _beside(Path(path), "bval", n_volumes)
+    return None if bval_path is None else _read_bvals(bval_path, n_volumes)
+
+
 def _open(path: Path) -> Any:  # nibabel declares no type for what it returns here
     """The NIfTI image, its voxels not yet read."""
     if not path.exists():
