@@ -10,14 +10,13 @@ const B_STEP = 50 // s/mm²; b-values that round to the same multiple stand unde
  * curves    per file: a value or null for every volume; files with one volume are left out
  * bvals     (V,) s/mm², or null
  * current   the volume shown
- * isSorted  in order of b, not of the file
+ * which     'file': in the order of the file; 'b': in order of b; 'same': those with this b only
  */
-export function drawChart(parent, curves, bvals, current, isSorted, onVolume) {
-  const n = curves[0].length
-  const order = [...curves[0].keys()]
-  if (isSorted && bvals) order.sort((i, j) => bvals[i] - bvals[j] || i - j)
+export function drawChart(parent, curves, bvals, current, which, onVolume) {
+  const order = chosen(curves[0].length, bvals, current, which)
+  const n = order.length
   const width = Math.max(240, parent.clientWidth)
-  const shown = curves.map((curve) => (curve.length === n ? curve : []))
+  const shown = curves.map((curve) => (curve.length === curves[0].length ? order.map((v) => curve[v]) : []))
   const [low, high, ticks] = scaleOf(shown.flat().filter((a) => a !== null))
   const inner = width - MARGIN.left - MARGIN.right
   const x = (k) => MARGIN.left + (inner * (k + 0.5)) / n
@@ -32,7 +31,7 @@ export function drawChart(parent, curves, bvals, current, isSorted, onVolume) {
   const here = x(order.indexOf(current))
   svg.append(make('line', { class: 'here', x1: here, x2: here, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }))
   shown.forEach((curve, i) => {
-    for (const piece of pieces(order.map((v) => curve[v] ?? null))) {
+    for (const piece of pieces(curve)) {
       const points = piece.map(([k, a]) => `${x(k).toFixed(1)},${y(a).toFixed(1)}`)
       svg.append(make('polyline', { class: `series-${i}`, points: points.join(' ') }))
       if (inner / n >= 7 || piece.length === 1) {
@@ -41,13 +40,23 @@ export function drawChart(parent, curves, bvals, current, isSorted, onVolume) {
     }
   })
   labelVolumes(svg, order, x, inner / n)
-  if (bvals) labelShells(svg, order.map((v) => Math.round(bvals[v] / B_STEP) * B_STEP), x, inner / n)
+  if (bvals) labelShells(svg, order.map((v) => shellOf(bvals[v])), x, inner / n)
   svg.addEventListener('click', (event) => {
     const box = svg.getBoundingClientRect()
     const k = Math.floor((((event.clientX - box.left) / box.width) * width - MARGIN.left) / (inner / n))
     onVolume(order[Math.min(n - 1, Math.max(0, k))])
   })
   parent.replaceChildren(svg)
+}
+
+const shellOf = (b) => Math.round(b / B_STEP) * B_STEP
+
+/** The volumes to draw, in their order. */
+function chosen(n, bvals, current, which) {
+  const all = [...Array(n).keys()]
+  if (!bvals || which === 'file') return all
+  if (which === 'same') return all.filter((v) => shellOf(bvals[v]) === shellOf(bvals[current]))
+  return all.sort((i, j) => bvals[i] - bvals[j] || i - j)
 }
 
 /** Numbers of the volumes, as many as there is room for. */
@@ -103,9 +112,9 @@ function scaleOf(values) {
   return [low - room, high + room, ticks]
 }
 
-/** A number in at most five digits. */
-export function short(a) {
-  return a === null || a === undefined ? 'not a number' : String(Number(a.toPrecision(5)))
+/** A number without digits that say nothing. */
+export function short(a, digits = 5) {
+  return a === null || a === undefined ? 'not a number' : String(Number(a.toPrecision(digits)))
 }
 
 export function make(tag, attributes) {

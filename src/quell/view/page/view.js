@@ -20,6 +20,7 @@ const KEPT_BYTES = 256e6 // of volumes already fetched
 const FLICKER_MS = matchMedia('(prefers-reduced-motion: reduce)').matches ? 1500 : 600
 const RATIO_SPAN = 3 // ± σ; noise leaves it in 0.3 % of the voxels, so anatomy shows
 const ZOOM_STEP = 1.25
+const VALUE_DIGITS = 9 // as many as tell every float32 from the next
 const DIVERGING = { // blue where denoising made it brighter, black for no change, orange where darker
   R: [120, 20, 0, 200, 255],
   G: [200, 100, 0, 90, 200],
@@ -77,6 +78,9 @@ class Pane {
       backColor: [0, 0, 0, 1],
       crosshairColor: [1, 0.75, 0.2, 0.8],
       crosshairGap: 4,
+      crosshairWidth: 0.5,
+      crosshairWidthUnit: 'mm',
+      fontColor: [0.75, 0.78, 0.82, 1],
       dragAndDropEnabled: false, // only what was given on the command line is shown
       isForceMouseClickToVoxelCenters: true,
       isNearestInterpolation: true, // voxels as they are: smoothing would look like denoising
@@ -127,7 +131,8 @@ const shown = {
   voxel: scans.shape.map((n) => Math.floor(n / 2)),
   compared: comparable[0],
   difference: '', // or 'difference', 'ratio'
-  spans: { ratio: RATIO_SPAN }, // ± of the difference's colours; noisy − denoised is set when first shown
+  spans: { difference: 1, ratio: RATIO_SPAN }, // ± of the difference's colours
+  hasOwnSpan: false, // set by hand: then noisy − denoised keeps it in other volumes, too
   low: 0,
   high: 1,
   signal: null,
@@ -164,7 +169,9 @@ async function showDifference(image) {
   if (!isShown) return
   const what = `${shown.difference}/${shown.compared}/${shown.volume}`
   const values = await picture(what)
-  shown.spans.difference ??= roundUp(robustRange(voxelsOf(values).map(Math.abs))[1])
+  if (shown.difference === 'difference' && !shown.hasOwnSpan) {
+    shown.spans.difference = roundUp(robustRange(voxelsOf(values).map(Math.abs))[1])
+  }
   if (!differencePane) {
     differencePane = new Pane('')
     differencePane.figure.append(colourScale())
@@ -339,14 +346,14 @@ function drawValues() {
     const value = at(curve)
     const isCompared = comparable.includes(i) && value !== null && noisy !== null
     const difference = isCompared ? noisy - value : undefined
-    const cells = [String(value ?? 'not a number'), isCompared ? short(difference) : '']
+    const cells = [short(value, VALUE_DIGITS), isCompared ? short(difference) : '']
     if (shown.signal.sigma) cells.push(isCompared && sigma > 0 ? short(difference / sigma) : '')
     return row(nameOf(i), cells, i)
   })
-  if (shown.signal.sigma) rows.push(row('sigma', [String(sigma ?? 'not a number'), '', '']))
+  if (shown.signal.sigma) rows.push(row('sigma', [short(sigma, VALUE_DIGITS), '', '']))
   $('values').replaceChildren(...rows)
   if (scans.volumes > 1) {
-    drawChart($('chart'), shown.signal.files, scans.bvals, shown.volume, $('sort').checked, goTo)
+    drawChart($('chart'), shown.signal.files, scans.bvals, shown.volume, $('order').value, goTo)
   }
   document.body.dataset.voxel = shown.signal.voxel.join(' ')
 }
@@ -386,33 +393,37 @@ let timer = null
 
 /** Lay the compared pane over the noisy one, or side by side again. */
 function stack(isStacked) {
+  clearInterval(timer)
   $('panes').classList.toggle('stacked', isStacked)
+  $('beside').hidden = !isStacked
+  $('flicker').setAttribute('aria-pressed', 'false')
   for (const [i, pane] of panes.entries()) {
     pane.figure.classList.toggle('compared', isStacked && i === shown.compared)
-    pane.figure.classList.remove('under')
+    pane.figure.classList.toggle('under', isStacked && i === shown.compared)
   }
-  if (isStacked) panes[shown.compared].figure.classList.add('under')
 }
+
+const isStacked = () => $('panes').classList.contains('stacked')
 
 function swap() {
-  if (!$('panes').classList.contains('stacked')) stack(true)
-  else for (const i of [0, shown.compared]) panes[i].figure.classList.toggle('under')
+  for (const i of [0, shown.compared]) panes[i].figure.classList.toggle('under')
 }
 
-function flicker(isOn) {
+/** By turns on their own, or stopped at the one that is shown. */
+function flicker() {
+  const isOn = $('flicker').getAttribute('aria-pressed') !== 'true'
+  if (!isStacked()) stack(true)
   clearInterval(timer)
-  $('flicker').setAttribute('aria-pressed', String(isOn))
-  stack(isOn)
   if (isOn) timer = setInterval(swap, FLICKER_MS)
+  $('flicker').setAttribute('aria-pressed', String(isOn))
 }
 
+/** By hand: the first time lays them over each other, then each time shows the other one. */
 function swapOnce() {
-  const isFlickering = $('flicker').getAttribute('aria-pressed') === 'true'
-  if (isFlickering) {
-    clearInterval(timer)
-    $('flicker').setAttribute('aria-pressed', 'false')
-  }
-  swap()
+  clearInterval(timer)
+  $('flicker').setAttribute('aria-pressed', 'false')
+  if (isStacked()) swap()
+  else stack(true)
 }
 
 function setSlices(name) {
@@ -440,6 +451,8 @@ function cycleDifference() {
 
 function resetWindow() {
   $('auto').checked = true
+  shown.hasOwnSpan = false
+  shown.spans.ratio = RATIO_SPAN
   again()
 }
 
@@ -452,8 +465,9 @@ const KEYS = {
   PageDown: () => step(0, 0, -1),
   n: () => goTo((wish ?? shown.volume) + 1),
   p: () => goTo((wish ?? shown.volume) - 1),
-  f: () => flicker($('flicker').getAttribute('aria-pressed') !== 'true'),
+  f: flicker,
   x: swapOnce,
+  s: () => stack(false),
   d: cycleDifference,
   w: resetWindow,
   1: () => setSlices('axial'),
@@ -503,14 +517,15 @@ async function attach(pane) {
 
 function listen() {
   const number = (id) => ($(id).value === '' ? NaN : Number($(id).value))
-  $('controls').addEventListener('submit', (event) => event.preventDefault())
+  for (const form of document.forms) form.addEventListener('submit', (event) => event.preventDefault())
   $('volume').addEventListener('input', () => goTo(Number($('volume').value)))
   $('previous').addEventListener('click', KEYS.p)
   $('next').addEventListener('click', KEYS.n)
-  $('flicker').addEventListener('click', KEYS.f)
+  $('flicker').addEventListener('click', flicker)
+  $('beside').addEventListener('click', KEYS.s)
   $('swap').addEventListener('click', swapOnce)
   $('compare').addEventListener('change', () => {
-    flicker(false)
+    stack(false)
     shown.compared = Number($('compare').value)
     again()
   })
@@ -519,7 +534,10 @@ function listen() {
     again()
   })
   $('span').addEventListener('change', () => {
-    if (number('span') > 0) shown.spans[shown.difference] = number('span')
+    if (number('span') > 0) {
+      shown.spans[shown.difference] = number('span')
+      shown.hasOwnSpan ||= shown.difference === 'difference'
+    }
     applyWindow()
   })
   $('opacity').addEventListener('input', applyWindow)
@@ -539,7 +557,7 @@ function listen() {
       moveTo(voxel)
     })
   }
-  $('sort').addEventListener('change', drawValues)
+  $('order').addEventListener('change', drawValues)
   for (const kind of ['keydown', 'keyup']) window.addEventListener(kind, onKey, { capture: true })
   new ResizeObserver(drawValues).observe($('chart'))
 }
@@ -548,7 +566,7 @@ async function begin() {
   document.title = `${nameOf(0)} – quell view`
   $('volume').max = String(scans.volumes - 1)
   $('volume-group').hidden = $('curve').hidden = scans.volumes === 1
-  $('sort-label').hidden = !scans.bvals
+  $('order-group').hidden = !scans.bvals
   $('compare-group').hidden = comparable.length < 2
   $('compare').replaceChildren(...comparable.map((i) => new Option(nameOf(i), String(i))))
   $('difference').options[2].disabled = !scans.hasSigma
