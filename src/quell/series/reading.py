@@ -80,9 +80,7 @@ def open_scan(path: str | Path) -> Any:  # nibabel declares no type for what it 
     return image
 
 
-def bvals_of(
-    path: str | Path, n_volumes: int, bval: str | Path | None = None
-) -> np.ndarray | None:
+def bvals_of(path: str | Path, n_volumes: int, bval: str | Path | None = None) -> np.ndarray | None:
     """(V,) s/mm² from `bval` or the file beside the scan, None if there is none."""
     bval_path = Path(bval) if bval else _beside(Path(path), "bval", n_volumes)
     return None if bval_path is None else _read_bvals(bval_path, n_volumes)

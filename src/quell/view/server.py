@@ -35,7 +35,9 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-HTML, CSS, JS, TEXT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript", "plain"))
+HTML, CSS, JS, TEXT = (
+    f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript", "plain")
+)
 JSON, NIFTI = "application/json", "application/octet-stream"
 PAGE = {  # what follows the token in the address -> kind and file
     "": (HTML, "page/view.html"),
@@ -125,7 +127,7 @@ class Handler(BaseHTTPRequestHandler):
     timeout = IDLE_SECONDS
     server_version, sys_version = "quell", ""
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+    def do_GET(self) -> None:
         self._send(self._answer())
 
     do_HEAD = do_GET  # noqa: N815

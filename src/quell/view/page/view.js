@@ -20,6 +20,7 @@ const KEPT_BYTES = 256e6 // of volumes already fetched
 const FLICKER_MS = matchMedia('(prefers-reduced-motion: reduce)').matches ? 1500 : 600
 const RATIO_SPAN = 3 // ± σ; noise leaves it in 0.3 % of the voxels, so anatomy shows
 const ZOOM_STEP = 1.25
+const NARROW = 760 // px, as in view.css
 const VALUE_DIGITS = 9 // as many as tell every float32 from the next
 const DIVERGING = { // blue where denoising made it brighter, black for no change, orange where darker
   R: [120, 20, 0, 200, 255],
@@ -78,8 +79,8 @@ class Pane {
       backColor: [0, 0, 0, 1],
       crosshairColor: [1, 0.75, 0.2, 0.8],
       crosshairGap: 4,
-      crosshairWidth: 0.5,
-      crosshairWidthUnit: 'mm',
+      crosshairWidth: innerWidth < NARROW ? 0.9 : 0.4,
+      crosshairWidthUnit: 'percent',
       fontColor: [0.75, 0.78, 0.82, 1],
       dragAndDropEnabled: false, // only what was given on the command line is shown
       isForceMouseClickToVoxelCenters: true,
@@ -492,6 +493,14 @@ function onKey(event) {
   act()
 }
 
+/** With Ctrl, as trackpads report a pinch, the wheel zooms; without, NiiVue turns slices. */
+function onWheel(event) {
+  if (!event.ctrlKey) return
+  event.preventDefault()
+  event.stopPropagation()
+  zoom(event.deltaY < 0 ? ZOOM_STEP : 1 / ZOOM_STEP)
+}
+
 // ---- the beginning --------------------------------------------------------------------------
 
 /** Give a pane its canvas and hear of what is done in it. */
@@ -502,6 +511,7 @@ async function attach(pane) {
     locate(location.mm)
   }
   pane.view.onIntensityChange = (volume) => setWindow(volume.cal_min, volume.cal_max)
+  pane.canvas.addEventListener('wheel', onWheel, { capture: true, passive: false })
   let isDue = false
   const afterwards = () => { // pan, zoom and windowing tell nobody
     if (isDue) return
@@ -585,7 +595,7 @@ async function begin() {
   }
   panes[0].figure.classList.add('noisy')
   await goTo(0)
-  setSlices(innerWidth < 760 ? 'axial' : 'all')
+  setSlices(innerWidth < NARROW ? 'axial' : 'all')
   moveTo(shown.voxel)
   listen()
   $('status').textContent = `${scans.shape.join(' × ')} voxels, ${scans.volumes === 1 ? 'one volume' : `${scans.volumes} volumes`}`
