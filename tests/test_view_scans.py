@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from conftest import write_scan
-from quell.series import InputError
 from quell.view import open_scans
 
 AFFINE = np.array([[-2.0, 0.3, 0, 10], [0.3, 2, 0.2, -8], [0, -0.2, 3, 5], [0, 0, 0, 1]])

@@ -190,9 +190,7 @@ def test_a_port_in_use_is_named(quell, server, folder):
 def test_it_prints_the_address_only_and_ends_cleanly(folder, how):
     words = ["view", str(folder / "noisy.nii.gz"), str(folder / "denoised.nii"), "--no-browser"]
     command = [sys.executable, "-m", "quell", *words]
-    running = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     address = running.stdout.readline()
     _, _, host, token, _ = address.split("/")
     connection = http.client.HTTPConnection(host)
@@ -222,5 +220,7 @@ def test_niivue_keeps_its_licence():
 def test_the_page_has_no_markup_made_from_text_and_no_foreign_address():
     for path in (VIEW / "page").iterdir():
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
-        found = re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|https?:", text)
+        found = re.search(
+            r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|https?:", text
+        )
         assert not found, f"{path.name}: {found}"

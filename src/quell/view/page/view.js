@@ -87,13 +87,13 @@ class Pane {
       isNearestInterpolation: true, // voxels as they are: smoothing would look like denoising
       isResizeCanvas: true,
       logLevel: 'error',
-      mouseEventConfig: {
-        leftButton: { primary: DRAG_MODE.crosshair, withShift: DRAG_MODE.pan },
-        rightButton: DRAG_MODE.windowing,
-        centerButton: DRAG_MODE.pan,
-      },
       multiplanarShowRender: SHOW_RENDER.NEVER,
       show3Dcrosshair: false,
+    })
+    this.view.setMouseEventConfig({
+      leftButton: { primary: DRAG_MODE.crosshair, withShift: DRAG_MODE.pan },
+      rightButton: DRAG_MODE.contrast, // NiiVue's other one, windowing, moves by 2 units a pixel whatever the units
+      centerButton: DRAG_MODE.pan,
     })
   }
 
@@ -111,7 +111,7 @@ class Pane {
       const volume = this.view.volumes[layer]
       const { cal_min, cal_max } = volume
       volume.img = voxelsOf(buffer)
-      volume.calMinMax() // the range a right drag goes by
+      volume.calMinMax() // what a double click goes back to
       Object.assign(volume, { cal_min, cal_max })
     }
   }
@@ -486,6 +486,7 @@ function onKey(event) {
   const { target } = event
   const isField = target.matches('select, input:not([type=checkbox])')
   if (target.matches('canvas')) event.stopPropagation()
+  if (event.key === 'Enter' && target.matches('input[type=number]')) target.blur() // taken; keys act again
   if (event.ctrlKey || event.metaKey || event.altKey || isField) return
   const act = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key]
   if (!act || event.type !== 'keydown') return
