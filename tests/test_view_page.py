@@ -219,6 +219,8 @@ def test_a_click_names_the_voxel_that_is_drawn_there(page, files, key, place):
     before = pixels(page, 1)
     height, width, _ = before.shape
     x, y = int(place[0] * width), int(place[1] * height)
+    while np.ptp(before[y - 3 : y + 4, x - 3 : x + 4]) > 0:  # not on the edge of a voxel
+        x, y = x + 1, y + 1
     page.locator("canvas").nth(1).click(position={"x": x, "y": y})
     value = read(files[1], voxel_of(page), 0)
     assert before[y, x].tolist() == pytest.approx([255 * (value + 50) / 300] * 3, abs=2.5)
@@ -313,7 +315,7 @@ def test_flicker_shows_both_in_one_place_by_turns(page):
     page.wait_for_timeout(800)
     assert page.locator(".noisy.under").count() == state
     page.click("#beside")
-    assert page.locator("figure.noisy").bounding_box() == beside
+    assert page.locator("figure.noisy").bounding_box()["width"] == beside["width"]
 
 
 def test_swapping_by_hand_changes_what_is_on_the_screen(page):
@@ -373,16 +375,17 @@ def test_the_window_is_that_of_the_numbers_in_both_panes(page):
 
 def test_a_right_drag_sets_the_window_of_both_panes(page):
     before = float(page.input_value("#high")), pixels(page, 1)
-    page.keyboard.press("1")
     page.locator("canvas").nth(0).scroll_into_view_if_needed()
     box = page.locator("canvas").nth(0).bounding_box()
     page.mouse.move(box["x"] + 180, box["y"] + 110)
     page.mouse.down(button="right")
-    page.mouse.move(box["x"] + 200, box["y"] + 150, steps=4)
+    page.mouse.move(box["x"] + 180, box["y"] + 160, steps=4)
     page.mouse.up(button="right")
+    assert float(page.input_value("#high")) < before[0]
+    assert pixels(page, 1).mean() > before[1].mean() + 2
+    page.locator("canvas").nth(0).dblclick(position={"x": 180, "y": 110})
     page.wait_for_timeout(200)
-    assert float(page.input_value("#high")) != before[0]
-    assert np.abs(pixels(page, 1) - before[1]).mean() > 1
+    assert float(page.input_value("#high")) == before[0]
 
 
 def test_the_curve_is_that_of_the_files(page, files):

@@ -211,12 +211,6 @@ def test_niivue_is_kept_as_published():
     assert hashlib.sha256(bundle).hexdigest() == told
 
 
-def test_niivue_keeps_its_licence():
-    text = (VENDORED / "LICENSE").read_text()
-    assert "Copyright (c) 2021, Niivue" in text
-    assert "BSD 2-Clause License" in text
-
-
 def test_the_page_has_no_markup_made_from_text_and_no_foreign_address():
     for path in (VIEW / "page").iterdir():
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")

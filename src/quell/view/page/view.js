@@ -20,6 +20,7 @@ const KEPT_BYTES = 256e6 // of volumes already fetched
 const FLICKER_MS = matchMedia('(prefers-reduced-motion: reduce)').matches ? 1500 : 600
 const RATIO_SPAN = 3 // ± σ; noise leaves it in 0.3 % of the voxels, so anatomy shows
 const ZOOM_STEP = 1.25
+const DRAG_PIXELS = 250 // of a right drag that move the window by its own width
 const NARROW = 760 // px, as in view.css
 const VALUE_DIGITS = 9 // as many as tell every float32 from the next
 const DIVERGING = { // blue where denoising made it brighter, black for no change, orange where darker
@@ -92,9 +93,10 @@ class Pane {
     })
     this.view.setMouseEventConfig({
       leftButton: { primary: DRAG_MODE.crosshair, withShift: DRAG_MODE.pan },
-      rightButton: DRAG_MODE.contrast, // NiiVue's other one, windowing, moves by 2 units a pixel whatever the units
+      rightButton: DRAG_MODE.none, // see `onWindowDrag`
       centerButton: DRAG_MODE.pan,
     })
+    this.view.setTouchEventConfig({ singleTouch: DRAG_MODE.crosshair, doubleTouch: DRAG_MODE.pan })
   }
 
   name(title) {
@@ -108,11 +110,7 @@ class Pane {
     if (!this.view.gl) throw new Error('This browser offers no WebGL 2, which the images need.')
     for (const [layer, buffer] of buffers.entries()) {
       if (layer === this.view.volumes.length) await this.view.loadFromArrayBuffer(buffer.slice(0), 'volume.nii')
-      const volume = this.view.volumes[layer]
-      const { cal_min, cal_max } = volume
-      volume.img = voxelsOf(buffer)
-      volume.calMinMax() // what a double click goes back to
-      Object.assign(volume, { cal_min, cal_max })
+      this.view.volumes[layer].img = voxelsOf(buffer)
     }
   }
 
@@ -282,17 +280,15 @@ function place(pane) {
   pane.view.opts.sliceType = opts.sliceType
 }
 
-/** Give the place, zoom and window of one pane to the others. */
+/** Give the place and zoom of one pane to the others. */
 function link(from) {
-  const { scene, volumes } = from.view
+  const { scene } = from.view
   for (const pane of everyPane()) {
     if (pane === from || pane.figure.hidden) continue
     pane.view.scene.crosshairPos = scene.crosshairPos.slice()
     pane.view.scene.pan2Dxyzmm = scene.pan2Dxyzmm.slice()
     pane.view.drawScene()
   }
-  const { cal_min, cal_max } = volumes[0]
-  if (cal_min !== shown.low || cal_max !== shown.high) setWindow(cal_min, cal_max)
 }
 
 function moveTo(voxel) {
@@ -498,8 +494,32 @@ function onKey(event) {
 function onWheel(event) {
   if (!event.ctrlKey) return
   event.preventDefault()
-  event.stopPropagation()
+  event.stopImmediatePropagation()
   zoom(event.deltaY < 0 ? ZOOM_STEP : 1 / ZOOM_STEP)
+}
+
+/** Window by right drag: to the right it widens, upwards its middle rises; a double click resets it.
+ *
+ * NiiVue's own ways are not used: its box reads the mirrored place in files whose first axis points
+ * to the left, and its windowing moves by two units a pixel, whatever the units.
+ */
+function onWindowDrag(canvas) {
+  let start = null
+  const quiet = (event) => (event.button === 2 || event.type === 'dblclick') && event.stopImmediatePropagation()
+  canvas.addEventListener('dblclick', resetWindow, { capture: true })
+  for (const kind of ['mousedown', 'mouseup', 'dblclick']) canvas.addEventListener(kind, quiet, { capture: true })
+  canvas.addEventListener('pointerdown', (event) => {
+    if (event.button !== 2) return
+    start = { x: event.clientX, y: event.clientY, middle: (shown.low + shown.high) / 2, width: shown.high - shown.low }
+    canvas.setPointerCapture(event.pointerId)
+  })
+  canvas.addEventListener('pointermove', (event) => {
+    if (!start) return
+    const half = (start.width / 2) * Math.exp((event.clientX - start.x) / DRAG_PIXELS)
+    const middle = start.middle + (start.width * (start.y - event.clientY)) / DRAG_PIXELS
+    setWindow(middle - half, middle + half)
+  })
+  for (const kind of ['pointerup', 'pointercancel']) canvas.addEventListener(kind, () => (start = null))
 }
 
 // ---- the beginning --------------------------------------------------------------------------
@@ -511,10 +531,10 @@ async function attach(pane) {
     link(pane)
     locate(location.mm)
   }
-  pane.view.onIntensityChange = (volume) => setWindow(volume.cal_min, volume.cal_max)
   pane.canvas.addEventListener('wheel', onWheel, { capture: true, passive: false })
+  onWindowDrag(pane.canvas)
   let isDue = false
-  const afterwards = () => { // pan, zoom and windowing tell nobody
+  const afterwards = () => { // NiiVue tells nobody of a pan
     if (isDue) return
     isDue = true
     requestAnimationFrame(() => {
