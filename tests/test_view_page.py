@@ -148,9 +148,16 @@ def page(opened):
     assert opened.faults == []
 
 
+def settle(page):
+    """Wait until the volume is drawn and the values of the voxel have come."""
+    page.wait_for_timeout(50)
+    page.wait_for_selector("body[data-volume][data-voxel]")
+
+
 def go_to(page, v):
     page.locator("#volume").fill(str(v))
     page.wait_for_selector(f"body[data-volume='{v}']")
+    settle(page)
 
 
 def move_to(page, voxel):
@@ -162,7 +169,7 @@ def move_to(page, voxel):
 
 
 def voxel_of(page):
-    page.wait_for_timeout(150)  # for the answer of the server
+    settle(page)
     return tuple(int(k) for k in page.get_attribute("body", "data-voxel").split())
 
 
@@ -278,6 +285,23 @@ def test_zoom_is_shared(page):
         np.testing.assert_allclose(pixels(page, i), before[i], atol=2)
 
 
+def test_the_wheel_zooms_with_ctrl_and_turns_slices_without(page):
+    page.keyboard.press("1")
+    page.locator("canvas").nth(0).hover(position={"x": 180, "y": 110})
+    page.mouse.wheel(0, -100)
+    page.wait_for_timeout(200)
+    assert voxel_of(page)[2] in (4, 6)
+    move_to(page, (8, 9, 5))
+    page.locator("canvas").nth(0).hover(position={"x": 180, "y": 110})
+    before = pixels(page, 1)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.wait_for_timeout(200)
+    page.keyboard.up("Control")
+    assert voxel_of(page) == (8, 9, 5)
+    assert np.abs(pixels(page, 1) - before).mean() > 3
+
+
 def test_zoom_keeps_the_crosshair_where_it_is(page):
     page.keyboard.press("1")
     page.locator("#low").fill("-9000")  # all grey but the crosshair
@@ -337,6 +361,7 @@ def test_swapping_by_hand_changes_what_is_on_the_screen(page):
 def test_the_difference_is_blue_and_orange_by_its_sign(page, files, kind, unit):
     page.select_option("#difference", kind)
     page.wait_for_selector("figure >> nth=2")
+    settle(page)
     page.locator("#span").fill(str(12 / unit))
     page.locator("#span").press("Enter")
     page.keyboard.press("1")
@@ -356,6 +381,7 @@ def test_without_a_noise_map_there_is_no_ratio_to_choose(open_page, files):
     assert page.locator("#difference option[value=ratio]").is_disabled()
     page.keyboard.press("d")
     page.wait_for_selector("figure >> nth=2")
+    settle(page)
     page.keyboard.press("d")
     assert page.input_value("#difference") == ""
 
@@ -369,7 +395,7 @@ def test_the_window_is_that_of_the_numbers_in_both_panes(page):
     assert all(np.median(pixels(page, i)) < 5 for i in (0, 1))
     assert not page.is_checked("#auto")
     page.keyboard.press("w")
-    page.wait_for_timeout(200)
+    settle(page)
     assert float(page.input_value("#high")) < 1000
 
 
@@ -384,7 +410,7 @@ def test_a_right_drag_sets_the_window_of_both_panes(page):
     assert float(page.input_value("#high")) < before[0]
     assert pixels(page, 1).mean() > before[1].mean() + 2
     page.locator("canvas").nth(0).dblclick(position={"x": 180, "y": 110})
-    page.wait_for_timeout(200)
+    settle(page)
     assert float(page.input_value("#high")) == before[0]
 
 
@@ -456,6 +482,7 @@ def test_a_phone_sees_the_whole_width(open_page, files, folder):
     page = open_page(open_scans(files[0], [files[1]], folder / "sigma.nii.gz"), width=390)
     page.keyboard.press("d")
     page.wait_for_selector("figure >> nth=2")
+    settle(page)
     assert page.locator("html").evaluate("e => e.scrollWidth") <= 390
     assert page.input_value("#slices") == "axial"
 

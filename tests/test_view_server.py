@@ -3,12 +3,15 @@
 import hashlib
 import http.client
 import json
+import queue
 import re
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
+import webbrowser
 from pathlib import Path
 
 import nibabel as nib
@@ -184,6 +187,19 @@ def test_a_port_in_use_is_named(quell, server, folder):
     ran = quell("view", folder / "noisy.nii.gz", folder / "denoised.nii", "--port", port)
     assert ran.status == 1
     assert f"port {port} cannot be used" in ran.err
+
+
+def test_the_browser_is_given_the_address(quell, folder, monkeypatch):
+    opened = queue.Queue()
+
+    def wait_and_stop(server):
+        opened.put(opened.get(timeout=10))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(webbrowser, "open", opened.put)
+    monkeypatch.setattr(socketserver.BaseServer, "serve_forever", wait_and_stop)
+    ran = quell("view", folder / "noisy.nii.gz", folder / "denoised.nii")
+    assert (ran.status, ran.out) == (0, opened.get() + "\n")
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -150,6 +150,7 @@ const nameOf = (i) => scans.files[i].name
 
 /** Fetch and draw the volume, in all panes at once so that none runs ahead. */
 async function showVolume(v) {
+  delete document.body.dataset.volume // there again once all is drawn
   shown.volume = v
   const buffers = await Promise.all(scans.files.map((_, i) => picture(`volume/${i}/${volumeOf(i)}`)))
   for (const [i, pane] of panes.entries()) await pane.show(buffers[i])
@@ -315,6 +316,7 @@ async function locate(mm) {
   }
   $('mm').textContent = `${[...mm].slice(0, 3).map((a) => a.toFixed(1)).join(', ')} mm`
   signalWish = shown.voxel
+  delete document.body.dataset.voxel // there again once the values are
   if (isAsking) return
   isAsking = true
   try {
