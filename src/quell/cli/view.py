@@ -25,8 +25,9 @@ def view(
     ] = None,
     bval: Bval = None,
     port: Annotated[
-        int, option(RUN, "on this machine; default: a free one", min=0, max=65535, metavar="N")
-    ] = 0,
+        int | None,
+        option(RUN, "on this machine; default: a free one", min=1, max=65535, metavar="N"),
+    ] = None,
     no_browser: Annotated[bool, option(RUN, "only print the address", "--no-browser")] = False,
 ) -> None:
     """Look at a scan before and after denoising, side by side or by turns, in the browser.
@@ -34,7 +35,7 @@ def view(
     The page comes from this machine and can be reached from this machine only, under the address
     that is printed. Ctrl-C ends it.
     """
-    with Server(open_scans(noisy, denoised, sigma, bval), port) as server:
+    with Server(open_scans(noisy, denoised, sigma, bval), port or 0) as server:
         try:
             print(server.address, flush=True)
             if not no_browser:
