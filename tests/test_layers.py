@@ -18,6 +18,7 @@ ORDER = (
     "run",
     "voice",
     "series",
+    "loopback",
     "processes",
     "kspace",
     "settings",
@@ -68,6 +69,7 @@ ONLY_FROM: dict[str, set[str]] = {
     "run": set(),
     "voice": {"run"},
     "series": set(),
+    "loopback": {"series"},
     "processes": {"run", "series"},
     "kspace": {"series"},
     "methods": {
@@ -96,7 +98,7 @@ ONLY_FROM: dict[str, set[str]] = {
     "simulate": {"series", "kspace", "scaling", "noise"},
     "evaluate": {"series", "noise"},
     "report": {"run", "series", "checks", "noise", "evaluate"},
-    "view": {"series", "voice"},
+    "view": {"series", "voice", "loopback"},
 }
 
 MAY_IMPORT_METHODS = {
