@@ -39,6 +39,7 @@ ORDER = (
     "matching",
     "sampling",
     "trainer",
+    "glimpse",
     "calibration",
     "images",
     "divergence",
@@ -50,6 +51,7 @@ ORDER = (
     "evaluate",
     "report",
     "view",
+    "live",
     "pipeline",
     "models",
     "prepared",
@@ -98,6 +100,7 @@ ONLY_FROM: dict[str, set[str]] = {
     "simulate": {"series", "kspace", "scaling", "noise"},
     "evaluate": {"series", "noise"},
     "report": {"run", "series", "checks", "noise", "evaluate"},
+    "live": {"run", "series", "loopback", "glimpse"},
     "view": {"series", "voice", "loopback"},
 }
 

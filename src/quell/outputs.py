@@ -16,6 +16,7 @@ import numpy as np
 
 from .contrasts import load_contrasts
 from .demodulation import along
+from .evaluate import headline, verdict
 from .kspace import join, load_kspace, reconstruct
 from .methods import CanSample, Method
 from .models import Fit, options_of, read_model, refuse_model_of_one_scan, write_model
@@ -32,7 +33,7 @@ from .pipeline import (
     sidecar,
     versions,
 )
-from .run import Run, Voice, peak_memory_bytes
+from .run import Run, Voice, peak_memory_bytes, watcher_of
 from .series import InputError, Series, copy_gradients, load, load_map, replacing, stem, write_nifti
 from .series.scan import NIFTI_ENDINGS
 
@@ -127,7 +128,8 @@ def denoise_file(
     Raises InputError, with nothing written, for what can't be read, used or written. Checkpoints
     lie in a hidden folder beside the output until the run is complete.
     """
-    start = time.monotonic()
+    start, watcher = time.monotonic(), watcher_of(voice)
+    watcher.stage("reading")
     _refuse_paths(files, force)
     scan = load(files.scan, files.bval, files.bvec, files.mask, files.phase)
     if files.phase_out and not np.iscomplexobj(scan.data):
@@ -163,7 +165,8 @@ def denoise_file(
             work=files.work,
             voice=voice,
         )
-        _write(files, result, scan, options, command)
+        watcher.stage("report" if files.report else "writing")
+        watcher.judged(*_write(files, result, scan, options, command))
     except KeyboardInterrupt:
         if not remains(files.work):
             raise
@@ -269,8 +272,10 @@ def _refuse_maps(files: Files, method: Method) -> None:
             raise InputError(f"{method.name} finds no map {name!r}; {known}", 2)
 
 
-def _write(files: Files, result: Result, scan: Series, options: Options, command: str) -> None:
-    """Everything that was asked for, or nothing and the files as they were.
+def _write(
+    files: Files, result: Result, scan: Series, options: Options, command: str
+) -> tuple[str, str]:
+    """Everything that was asked for, or nothing and the files as they were; returns the verdict.
 
     The results are written into a hidden folder beside their places, then moved there. What an
     earlier run left there goes, also a gradient file that this scan does not have.
@@ -281,12 +286,13 @@ def _write(files: Files, result: Result, scan: Series, options: Options, command
             path.parent.mkdir(parents=True, exist_ok=True)
         moved: Any = {name: new.get(getattr(files, name)) for name in Files.ASKED}
         moved["maps"] = tuple((name, new[path]) for name, path in files.maps)
-        _write_all(replace(files, **moved), result, scan, options, command)
+        said = _write_all(replace(files, **moved), result, scan, options, command)
         for path, written in new.items():
             if written.exists():
                 os.replace(written, path)
             else:
                 path.unlink(missing_ok=True)
+        return said
     except InputError as error:
         hidden = os.path.join(files.work.name, "new", "")
         raise InputError(str(error).replace(hidden, "")) from error
@@ -300,7 +306,11 @@ def _write(files: Files, result: Result, scan: Series, options: Options, command
             remains(folder.parent)
 
 
-def _write_all(files: Files, result: Result, scan: Series, options: Options, command: str) -> None:
+def _write_all(
+    files: Files, result: Result, scan: Series, options: Options, command: str
+) -> tuple[str, str]:
+    """Every file; returns the level and the sentence of the verdict."""
+    said = headline(verdict(result.statistics, result.floor_removed))
     if files.noise_out:
         write_nifti(files.noise_out, result.noise_map, scan)
     if files.residual_out:
@@ -323,13 +333,14 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
     if files.report:
         from .report import write_report  # brings matplotlib: only where a page is wanted
 
-        write_report(files.report, report_facts(result, scan, options, command))
+        said = write_report(files.report, report_facts(result, scan, options, command))
     copy_gradients(scan, files.out)
     text = as_json(sidecar(result, scan, options, command))
     with replacing(_beside(files.out, ".json")) as file:
         file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bare bytes
     is_pair = files.phase is not None  # magnitude in, magnitude out
     write_nifti(files.out, np.abs(result.denoised) if is_pair else result.denoised, scan)
+    return said
 
 
 def sample_file(

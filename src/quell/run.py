@@ -10,14 +10,17 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from .glimpse import Glimpse
 
 State = dict[str, torch.Tensor]  # what a method learned: tensors only, saved as safetensors
 
@@ -28,6 +31,54 @@ class Voice(Protocol):
     def say(self, line: str) -> None: ...
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None: ...
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """A voice that also follows the work itself; only the thread that works tells it anything."""
+
+    def stage(self, name: str) -> None:
+        """A stage of the run begins."""
+
+    def look_at(self, choose: Callable[[], "Glimpse"]) -> None:
+        """There is a slice that may be looked at while a network learns."""
+
+    def learned(
+        self, task: str, losses: Sequence[float], state: Callable[[], State] | None
+    ) -> None:
+        """A step is done; `state` is what has been learned so far, None where not all of it is."""
+
+    def show(self, denoised: np.ndarray) -> None:
+        """The method's result, (X, Y, Z, V) in the units that it got."""
+
+    def judged(self, level: str, sentence: str) -> None:
+        """The verdict on the result."""
+
+
+class Nobody:
+    """The watcher of a run that is not watched."""
+
+    def stage(self, name: str) -> None:
+        pass
+
+    def look_at(self, choose: Callable[[], "Glimpse"]) -> None:
+        pass
+
+    def learned(
+        self, task: str, losses: Sequence[float], state: Callable[[], State] | None
+    ) -> None:
+        pass
+
+    def show(self, denoised: np.ndarray) -> None:
+        pass
+
+    def judged(self, level: str, sentence: str) -> None:
+        pass
+
+
+def watcher_of(voice: Voice) -> Watcher:
+    """The voice itself, if it follows the work; else nobody."""
+    return voice if isinstance(voice, Watcher) else Nobody()
 
 
 class Processes(Protocol):
@@ -92,13 +143,19 @@ class Run:
         number = int.from_bytes(hashlib.sha256(words.encode()).digest()[:7], "big")
         return torch.Generator().manual_seed(number)
 
+    @property
+    def watcher(self) -> Watcher:
+        """Who follows the work."""
+        return watcher_of(self.voice)
+
     def keep(self, name: str, array: np.ndarray) -> None:
         """Keep a side product (losses, matched states, spread) for the sidecar and the report."""
         self.kept[name] = array
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the seconds spent inside to the stage's."""
+        """Say that a stage begins, and add the seconds spent inside to the stage's."""
+        self.watcher.stage(stage)
         start = time.perf_counter()
         try:
             yield

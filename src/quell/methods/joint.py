@@ -30,7 +30,7 @@ from ..noise import ADDED, NoiseModel, principal_components
 from ..run import Run, State
 from ..series import InputError, Series
 from ..slices import Batch, draw, map_slices
-from ..trainer import Network, Training, load_weights, train
+from ..trainer import Network, Training, load_weights, named, train
 from ..unet import UNet, UNetSettings, weights_from
 
 IMAGES_AT_ONCE = 4  # components of a slice per pass: more is slower, the caches overflow
@@ -99,8 +99,9 @@ class Joint:
             lambda net, batch, rng: self.loss(net, batch, space, filter_, rng),
             Training(self.steps),
             run,
+            as_state=lambda weights: rotation | named("network", weights),
         )
-        return rotation | {f"network.{name}": value for name, value in weights.items()}
+        return rotation | named("network", weights)
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
         """One pass of every slice at tau = 0; (X, Y, Z, V)."""

@@ -1,0 +1,108 @@
+"""Glimpse: one slice of a scan, restored again and again while a network learns.
+
+Idea    What a network has learned so far is best seen on a slice that stays the same. A scan that
+        is cut to this slice is a scan, too, so the method itself restores it.
+Here    The random numbers of a run follow from purpose and step, and those of a glimpse are its
+        own: what is learned is the same to the byte, looked at or not.
+Differs Means and sizes that a method takes from a volume are here those of the slice, so the
+        picture differs a little from the result.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from .noise import NoiseModel
+from .run import Run, Silent, State
+from .series import Series, shells
+
+OF_GROUPS = ("volumes", "mix", "offset", "matched")  # of a state: a row for each volume restored
+
+
+class Restores(Protocol):
+    """A method, as far as it is needed here."""
+
+    def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Glimpse:
+    """A slice of one volume, and the way to its estimate.
+
+    method  restores it
+    scan    (X, Y, 1, V), or V = 1 where a volume is restored by itself
+    noise   of that
+    run     silent
+    v, z    the volume and the slice in the whole scan
+    """
+
+    method: Restores
+    scan: Series
+    noise: NoiseModel
+    run: Run
+    v: int
+    z: int
+
+    @classmethod
+    def of(cls, method: Restores, scan: Series, noise: NoiseModel, run: Run) -> "Glimpse":
+        """The slice with most of the mask, in the middle volume of the largest shell."""
+        z = int(scan.where.sum(axis=(0, 1)).argmax())
+        is_real = np.ones(scan.n_volumes, bool) if scan.parts is None else scan.parts == 0
+        shell, sizes = np.unique(shells(scan)[is_real], return_counts=True)
+        largest = shell[::-1][sizes[::-1].argmax()]  # of several, that of the highest b-value
+        members = np.flatnonzero(is_real & (shells(scan) == largest))
+        v = int(members[len(members) // 2])
+        is_alone = getattr(method, "takes_one_image", False) and not getattr(method, "others", 0)
+        kept = np.array([v]) if is_alone else np.arange(scan.n_volumes)
+        piece = replace(
+            scan,
+            data=np.array(scan.data[:, :, z : z + 1, kept]),
+            mask=scan.where[:, :, z : z + 1].copy(),
+            bvals=None if scan.bvals is None else scan.bvals[kept],
+            bvecs=None if scan.bvecs is None else scan.bvecs[kept],
+            parts=None if scan.parts is None else scan.parts[kept],
+            contrasts=None if scan.contrasts is None else scan.contrasts[:, :, z : z + 1].copy(),
+            nonfinite=None,
+        )
+        levels = None if noise.levels is None else noise.levels[kept]
+        own = replace(noise, sigma=noise.sigma[:, :, z : z + 1].copy(), levels=levels)
+        quiet = Run(run.seed, run.device, voice=Silent())
+        return cls(method, piece, own, quiet, v, z)
+
+    @property
+    def noisy(self) -> np.ndarray:
+        """(X, Y) in units of the noise."""
+        return self._of_noise(self.scan.data)
+
+    def estimate(self, state: State) -> np.ndarray:
+        """(X, Y) in units of the noise, by what has been learned so far."""
+        return self._of_noise(
+            self.method.denoise(self.scan, self.noise, self._own(state), self.run)
+        )
+
+    def cut(self, denoised: np.ndarray) -> np.ndarray:
+        """(X, Y) of a whole result (X, Y, Z, V), in units of the noise."""
+        return self._in_sigma(denoised[:, :, self.z, self.v])
+
+    def _of_noise(self, data: np.ndarray) -> np.ndarray:
+        return self._in_sigma(data[:, :, 0, min(self.v, data.shape[3] - 1)])
+
+    def _in_sigma(self, image: np.ndarray) -> np.ndarray:
+        sigma = np.asarray(self.noise.sigma[:, :, 0], dtype=np.float32)
+        return np.divide(image, sigma, out=np.zeros(image.shape, np.float32), where=sigma > 0)
+
+    def _own(self, state: State) -> State:
+        """The state as that of this slice, and of this volume where volumes have rows of their own.
+
+        A volume that is not restored is not in any row: it passes unchanged, whichever is taken.
+        """
+        if "volumes" not in state:
+            return state
+        first = state["volumes"][:, 0]
+        g = int(torch.argmin((first - self.v).abs()))
+        own = {name: state[name][g : g + 1] for name in OF_GROUPS if name in state}
+        if "matched" in own and own["matched"].shape[1] > 1:
+            own["matched"] = own["matched"][:, self.z : self.z + 1]
+        return state | own
