@@ -100,7 +100,7 @@ ONLY_FROM: dict[str, set[str]] = {
     "simulate": {"series", "kspace", "scaling", "noise"},
     "evaluate": {"series", "noise"},
     "report": {"run", "series", "checks", "noise", "evaluate"},
-    "live": {"run", "series", "loopback", "glimpse"},
+    "live": {"run", "voice", "series", "loopback", "glimpse"},
     "view": {"series", "voice", "loopback"},
 }
 

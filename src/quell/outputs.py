@@ -33,7 +33,7 @@ from .pipeline import (
     sidecar,
     versions,
 )
-from .run import Run, Voice, peak_memory_bytes, watcher_of
+from .run import Run, Voice, peak_memory_bytes
 from .series import InputError, Series, copy_gradients, load, load_map, replacing, stem, write_nifti
 from .series.scan import NIFTI_ENDINGS
 
@@ -128,9 +128,9 @@ def denoise_file(
     Raises InputError, with nothing written, for what can't be read, used or written. Checkpoints
     lie in a hidden folder beside the output until the run is complete.
     """
-    start, watcher = time.monotonic(), watcher_of(voice)
-    watcher.stage("reading")
-    _refuse_paths(files, force)
+    start = time.monotonic()
+    refuse_paths(files, force)
+    voice.stage("reading")
     scan = load(files.scan, files.bval, files.bvec, files.mask, files.phase)
     if files.phase_out and not np.iscomplexobj(scan.data):
         raise InputError("there is no phase to write; give --phase, or leave --phase-out out", 2)
@@ -165,8 +165,7 @@ def denoise_file(
             work=files.work,
             voice=voice,
         )
-        watcher.stage("report" if files.report else "writing")
-        watcher.judged(*_write(files, result, scan, options, command))
+        verdict_said = _write(files, result, scan, options, command, voice)
     except KeyboardInterrupt:
         if not remains(files.work):
             raise
@@ -176,6 +175,7 @@ def denoise_file(
         remains(files.work)
         raise
     shutil.rmtree(files.work, ignore_errors=True)
+    voice.judged(*verdict_said)
     voice.say(f"wrote {files.out} in {time.monotonic() - start:.0f} s")
     if files.report:
         voice.say(f"report {files.report}")
@@ -202,7 +202,7 @@ def remains(work: Path) -> bool:
     return work.exists()
 
 
-def _refuse_paths(files: Files, force: bool) -> None:
+def refuse_paths(files: Files, force: bool) -> None:
     """Raise InputError for outputs that can't or must not be written, before any work is done."""
     images = files.out, files.noise_out, files.residual_out, files.phase_out, files.spread_out
     for path in (*images, *(path for _, path in files.maps)):
@@ -273,7 +273,7 @@ def _refuse_maps(files: Files, method: Method) -> None:
 
 
 def _write(
-    files: Files, result: Result, scan: Series, options: Options, command: str
+    files: Files, result: Result, scan: Series, options: Options, command: str, voice: Voice
 ) -> tuple[str, str]:
     """Everything that was asked for, or nothing and the files as they were; returns the verdict.
 
@@ -286,7 +286,7 @@ def _write(
             path.parent.mkdir(parents=True, exist_ok=True)
         moved: Any = {name: new.get(getattr(files, name)) for name in Files.ASKED}
         moved["maps"] = tuple((name, new[path]) for name, path in files.maps)
-        said = _write_all(replace(files, **moved), result, scan, options, command)
+        said = _write_all(replace(files, **moved), result, scan, options, command, voice)
         for path, written in new.items():
             if written.exists():
                 os.replace(written, path)
@@ -307,10 +307,11 @@ def _write(
 
 
 def _write_all(
-    files: Files, result: Result, scan: Series, options: Options, command: str
+    files: Files, result: Result, scan: Series, options: Options, command: str, voice: Voice
 ) -> tuple[str, str]:
     """Every file; returns the level and the sentence of the verdict."""
     said = headline(verdict(result.statistics, result.floor_removed))
+    voice.stage("writing")
     if files.noise_out:
         write_nifti(files.noise_out, result.noise_map, scan)
     if files.residual_out:
@@ -333,7 +334,9 @@ def _write_all(
     if files.report:
         from .report import write_report  # brings matplotlib: only where a page is wanted
 
+        voice.stage("report")
         said = write_report(files.report, report_facts(result, scan, options, command))
+        voice.stage("writing")
     copy_gradients(scan, files.out)
     text = as_json(sidecar(result, scan, options, command))
     with replacing(_beside(files.out, ".json")) as file:
@@ -357,7 +360,7 @@ def sample_file(
 
     Raises InputError for a model that is none, or of a method that can't draw images.
     """
-    _refuse_paths(Files(model, out), force)
+    refuse_paths(Files(model, out), force)
     bundle = read_model(model)
     options = options_of(bundle, Options(seed=seed, device=device))
     method, where = refuse_options(options)
@@ -395,7 +398,7 @@ def reconstruct_files(
     Raises InputError, with nothing written, for what can't be read, used or written.
     """
     for path in raw:
-        _refuse_paths(Files(path, out), force)
+        refuse_paths(Files(path, out), force)
     kspace = join([load_kspace(path, axes, key) for path in raw])
     series = reconstruct(kspace, combine)
     said = series.sidecar["Reconstruction"]

@@ -135,13 +135,13 @@ def denoise(
     own_noise = noise.in_units_of_sigma() if is_scaled else noise
     if work is not None:
         run.folder = work / fingerprint(scaled, method, own_noise, run)
-    run.watcher.look_at(partial(Glimpse.of, method, scaled, own_noise, run))
+    run.voice.look_at(partial(Glimpse.of, method, scaled, own_noise, run))
     if state is None:
         with run.timed("training"):
             state = method.fit([scaled], [own_noise], run)
     with run.timed("inference"):
         denoised = method.denoise(scaled, own_noise, state, run)
-    run.watcher.show(denoised)
+    run.voice.show(denoised)
     share, calibration = 1.0, {}
     if options.calibrate:
         with run.timed("calibration"):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 State = dict[str, torch.Tensor]  # what a method learned: tensors only, saved as safetensors
 
 
-class Voice(Protocol):
-    """How a run speaks: a bar in a terminal, plain lines in a log, or nothing."""
+class Voice:
+    """How a run speaks, and what it shows of its work; this one keeps all to itself.
 
-    def say(self, line: str) -> None: ...
+    Only the thread that works calls it.
+    """
 
-    def progress(self, task: str, done: int, total: int, note: str = "") -> None: ...
-
-
-@runtime_checkable
-class Watcher(Protocol):
-    """A voice that also follows the work itself; only the thread that works tells it anything."""
+    def say(self, line: str) -> None:
+        """A sentence for the person."""
 
     def stage(self, name: str) -> None:
         """A stage of the run begins."""
+
+    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        """So much of a task is done."""
 
     def look_at(self, choose: Callable[[], "Glimpse"]) -> None:
         """There is a slice that may be looked at while a network learns."""
@@ -53,32 +53,6 @@ class Watcher(Protocol):
 
     def judged(self, level: str, sentence: str) -> None:
         """The verdict on the result."""
-
-
-class Nobody:
-    """The watcher of a run that is not watched."""
-
-    def stage(self, name: str) -> None:
-        pass
-
-    def look_at(self, choose: Callable[[], "Glimpse"]) -> None:
-        pass
-
-    def learned(
-        self, task: str, losses: Sequence[float], state: Callable[[], State] | None
-    ) -> None:
-        pass
-
-    def show(self, denoised: np.ndarray) -> None:
-        pass
-
-    def judged(self, level: str, sentence: str) -> None:
-        pass
-
-
-def watcher_of(voice: Voice) -> Watcher:
-    """The voice itself, if it follows the work; else nobody."""
-    return voice if isinstance(voice, Watcher) else Nobody()
 
 
 class Processes(Protocol):
@@ -103,14 +77,8 @@ class Alone:
         return values
 
 
-class Silent:
+class Silent(Voice):
     """The voice of a run started from Python, of a test, and of --quiet."""
-
-    def say(self, line: str) -> None:
-        pass
-
-    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        pass
 
 
 @dataclass
@@ -143,11 +111,6 @@ class Run:
         number = int.from_bytes(hashlib.sha256(words.encode()).digest()[:7], "big")
         return torch.Generator().manual_seed(number)
 
-    @property
-    def watcher(self) -> Watcher:
-        """Who follows the work."""
-        return watcher_of(self.voice)
-
     def keep(self, name: str, array: np.ndarray) -> None:
         """Keep a side product (losses, matched states, spread) for the sidecar and the report."""
         self.kept[name] = array
@@ -155,7 +118,7 @@ class Run:
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Say that a stage begins, and add the seconds spent inside to the stage's."""
-        self.watcher.stage(stage)
+        self.voice.stage(stage)
         start = time.perf_counter()
         try:
             yield

@@ -22,7 +22,7 @@ from .outputs import refuse_ending, refuse_place, remains
 from .pipeline import Options, refuse_options
 from .prepared import Prepared, opened
 from .processes import main_first, threads_of_each
-from .run import Processes, Run, State, Voice, set_threads, watcher_of
+from .run import Processes, Run, State, Voice, set_threads
 from .series import InputError
 from .trainer import refuse_parts
 from .training_set import Preparation, find_scans
@@ -84,7 +84,7 @@ def train_files(
     a hidden folder until the model is written: the same command goes on there.
     """
     start = time.monotonic()
-    watcher_of(voice).stage("preparing")
+    voice.stage("preparing")
     method = refuse_method(options)
     _, device = refuse_options(options)
     parts = processes.count if parts is None else parts
@@ -95,9 +95,8 @@ def train_files(
         scans = opened(files.folder / "cache")
         run = Run(options.seed, device, voice=voice, parts=parts, processes=processes)
         run.folder = files.folder / _fingerprint(scans, method, run)
-        first = scans[0].series(), scans[0].noise()
-        run.watcher.look_at(lambda: Glimpse.of(method, *first, run))
-        run.watcher.stage("training")
+        voice.look_at(lambda: Glimpse.of(method, scans[0].series(), scans[0].noise(), run))
+        voice.stage("training")
         state = method.fit([s.series() for s in scans], [s.noise() for s in scans], run)
         main_first(processes, lambda: _write(files, scans, method, options, state, run))
     except KeyboardInterrupt:

@@ -91,7 +91,6 @@ def train(
     is_fast = has_fast_bfloat16(run.device) and not training.is_plain  # published: float32
     forward = in_bfloat16(net) if is_fast else net
     start, first, is_whole = time.monotonic(), len(losses), True
-    watcher = run.watcher
     try:
         for step in range(first, training.steps):
             value = _mean_over_parts(net, forward, draw, loss, training, run, stage, step)
@@ -110,7 +109,7 @@ def train(
             note = f"loss {sum(losses[-20:]) / len(losses[-20:]):.4f}, {left:.0f} s left"
             run.voice.progress(task, step + 1, training.steps, note)
             now = None if as_state is None else partial(_state, average, as_state)
-            watcher.learned(task, losses, now)
+            run.voice.learned(task, losses, now)
     except (KeyboardInterrupt, ProcessLostError):
         if is_whole:
             checkpoint.save()

@@ -11,6 +11,7 @@ from ..outputs import Files
 from ..pipeline import Options, refuse_options
 from ..series import InputError
 from ..voice import speaking
+from .live import refuse_page, shown
 from .options import (
     FILE,
     INPUTS,
@@ -28,13 +29,16 @@ from .options import (
     IsQuiet,
     IsStrict,
     Law,
+    Live,
     Mask,
     NoiseIn,
     NoiseOut,
+    NoBrowser,
     NoReport,
     Out,
     Phase,
     PhaseOut,
+    Port,
     Preset,
     RemoveFloor,
     Report,
@@ -111,6 +115,9 @@ def denoise(
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
+    live: Live = False,
+    port: Port = None,
+    no_browser: NoBrowser = False,
     strict: IsStrict = False,
     quiet: IsQuiet = False,
 ) -> None:
@@ -119,6 +126,7 @@ def denoise(
     The mean of the signal stays as it is: magnitude data keep their noise floor, unless you say
     --remove-noise-floor. An interrupted run goes on when the same command is run again.
     """
+    refuse_page(live, port, no_browser)
     options = Options(
         method=method,
         preset=preset,
@@ -159,5 +167,10 @@ def denoise(
         report=report_of(out, report, no_report),
     )
     command = shlex.join(["quell", *sys.argv[1:]])
-    with speaking(quiet) as voice:
+    outputs.refuse_paths(written, force)  # before a page is opened
+    results = {"result": out} | ({"report": written.report} if written.report else {})
+    with (
+        speaking(quiet) as plain,
+        shown(plain, live, port, no_browser, scan.name, results) as voice,
+    ):
         outputs.denoise_file(written, options, force, command, voice, allow_mismatch)
