@@ -69,6 +69,7 @@ class Follower(Voice):
         self.stages: list[tuple[str, float]] = []  # with when each began
         self.doing: Doing | None = None
         self.losses: dict[str, Sequence[float]] = {}
+        self.totals: dict[str, int] = {}  # of each task, in steps
         self.lines: deque[str] = deque(maxlen=LINES)
         self.glimpse: Glimpse | None = None
         self.painter: Painter | None = None
@@ -87,6 +88,7 @@ class Follower(Voice):
         self.voice.stage(name)
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        self.totals[task] = total
         now = self.doing
         if now is not None and (now.task, now.total) == (task, total) and now.done < done:
             self.doing = Doing(task, done, total, now.first, now.since)
@@ -137,7 +139,7 @@ class Follower(Voice):
             "seconds": (self.ended or time.monotonic()) - self.begun,
             "stages": self._stages(),
             "doing": self.doing and self.doing.as_dict(),
-            "curves": [{"task": task, **_curve(c)} for task, c in list(self.losses.items())],
+            "curves": self._curves(),
             "slice": self._slice(),
             "lines": list(self.lines),
             "verdict": {"level": level, "sentence": verdict},
@@ -154,6 +156,12 @@ class Follower(Voice):
         return [
             {"name": name, "seconds": end - begun}
             for (name, begun), end in zip(stages, ends, strict=True)
+        ]
+
+    def _curves(self) -> list[dict[str, Any]]:
+        return [
+            {"task": task, "total": self.totals.get(task, len(losses)), **_curve(losses)}
+            for task, losses in list(self.losses.items())
         ]
 
     def _slice(self) -> dict[str, Any] | None:
@@ -176,7 +184,9 @@ class Follower(Voice):
         try:
             look()
         except Exception as error:
-            self.lines.append(printable(f"no picture of the slice ({type(error).__name__}: {error})"))
+            self.lines.append(
+                printable(f"no picture of the slice ({type(error).__name__}: {error})")
+            )
             return False
         return True
 

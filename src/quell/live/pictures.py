@@ -32,10 +32,13 @@ class Pictures:
 
 
 class Painter:
-    """Draws a slice as the report does: right, anterior and superior lie to the right and up."""
+    """Draws a slice as the report does: right, anterior and superior lie to the right and up.
+
+    pictures  the last ones, replaced whole
+    """
 
     def __init__(self, glimpse: Glimpse) -> None:
-        affine, self.noisy = glimpse.scan.affine, glimpse.noisy
+        affine, self.noisy, self.glimpse = glimpse.scan.affine, glimpse.noisy, glimpse
         self.axes = _axes_of(affine)
         across, up = np.argsort(self.axes[:2, 0])  # of the grid, as they lie in the picture
         zooms = nib.affines.voxel_sizes(affine)
@@ -45,12 +48,12 @@ class Painter:
         low, high = np.percentile(values, [0.5, 99.5]) if values.size else (0.0, 1.0)
         self.low = min(0.0, float(low))
         self.high = max(float(high), self.low + 1e-6)
-        self.first = Pictures(1, "", self._grey(self.noisy))
+        self.pictures = Pictures(1, "", self._grey(self.noisy))
 
-    def draw(self, estimate: np.ndarray, number: int, when: str) -> Pictures:
-        """The pictures of an estimate (X, Y), in units of the noise."""
-        residual = self._coloured(self.noisy - estimate)
-        return Pictures(number, when, self.first.noisy, self._grey(estimate), residual)
+    def draw(self, estimate: np.ndarray, when: str) -> None:
+        """Draw an estimate (X, Y), in units of the noise; `when` it is from, in words."""
+        last, residual = self.pictures, self._coloured(self.noisy - estimate)
+        self.pictures = Pictures(last.number + 1, when, last.noisy, self._grey(estimate), residual)
 
     def _grey(self, image: np.ndarray) -> bytes:
         share = np.clip((np.nan_to_num(image) - self.low) / (self.high - self.low), 0, 1)

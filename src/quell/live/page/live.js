@@ -29,6 +29,7 @@ async function follow() {
       await show()
     } catch {
       failures += 1
+      if (state?.end.how) return
       if (failures >= TRIES) return lost()
       await new Promise((resolve) => setTimeout(resolve, TRY_AGAIN))
       continue
@@ -97,13 +98,10 @@ async function showSlice() {
 async function load(name, slice) {
   const image = byId(name)
   if (name === 'noisy' && image.src) return
-  const picture = new Image()
-  picture.src = `${name}/${slice.number}`
-  await picture.decode()
+  image.src = `${name}/${slice.number}`
   image.style.aspectRatio = slice.aspect
-  image.src = picture.src
-  image.hidden = false
   await image.decode()
+  image.hidden = false
   image.parentElement.querySelector('.blank')?.remove()
 }
 
