@@ -13,7 +13,7 @@ import numpy as np
 from ..glimpse import Glimpse
 from ..run import State, Voice
 from ..voice import printable
-from .pictures import Painter, Pictures
+from .pictures import Painter
 
 EVERY_SECONDS = 2.0  # a new picture at most so often
 REST = 50  # times what a picture took is worked before the next one: 2 % of the time
@@ -71,9 +71,7 @@ class Follower(Voice):
         self.losses: dict[str, Sequence[float]] = {}
         self.totals: dict[str, int] = {}  # of each task, in steps
         self.lines: deque[str] = deque(maxlen=LINES)
-        self.glimpse: Glimpse | None = None
         self.painter: Painter | None = None
-        self.pictures: Pictures | None = None
         self.verdict = ("", "")
         self.end = ("", "")  # "done", "stopped" or "failed", and why
 
@@ -85,7 +83,6 @@ class Follower(Voice):
         self.doing = None
         if not self.stages or self.stages[-1][0] != name:
             self.stages.append((name, time.monotonic()))
-        self.voice.stage(name)
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
         self.totals[task] = total
@@ -98,9 +95,7 @@ class Follower(Voice):
 
     def look_at(self, choose: Callable[[], Glimpse]) -> None:
         def begin() -> None:
-            self.glimpse = choose()
-            self.painter = Painter(self.glimpse)
-            self.pictures = self.painter.first
+            self.painter = Painter(choose())
             self.due = time.monotonic() + self.every
 
         self._try(begin)
@@ -109,19 +104,18 @@ class Follower(Voice):
         self, task: str, losses: Sequence[float], state: Callable[[], State] | None
     ) -> None:
         self.losses[task] = losses
-        if state is None or self.glimpse is None or time.monotonic() < self.due:
+        painter, start = self.painter, time.monotonic()
+        if state is None or painter is None or start < self.due:
             return
-        start, glimpse = time.monotonic(), self.glimpse
         is_drawn = self._try(
-            lambda: self._draw(glimpse.estimate(state()), f"after {len(losses)} steps")
+            lambda: painter.draw(painter.glimpse.estimate(state()), f"after {len(losses)} steps")
         )
         took = time.monotonic() - start
         self.due = start + took + max(self.every, REST * took) if is_drawn else math.inf
 
     def show(self, denoised: np.ndarray) -> None:
-        if self.glimpse is not None:
-            image = self.glimpse.cut(denoised)
-            self._try(lambda: self._draw(image, "the result"))
+        if (painter := self.painter) is not None:
+            self._try(lambda: painter.draw(painter.glimpse.cut(denoised), "the result"))
 
     def judged(self, level: str, sentence: str) -> None:
         self.verdict = (level, sentence)
@@ -165,28 +159,22 @@ class Follower(Voice):
         ]
 
     def _slice(self) -> dict[str, Any] | None:
-        if self.glimpse is None or self.painter is None or self.pictures is None:
+        if (painter := self.painter) is None:
             return None
         return {
-            "number": self.pictures.number,
-            "when": self.pictures.when,
-            "volume": self.glimpse.v,
-            "z": self.glimpse.z,
-            "aspect": self.painter.aspect,
+            "number": painter.pictures.number,
+            "when": painter.pictures.when,
+            "volume": painter.glimpse.v,
+            "z": painter.glimpse.z,
+            "aspect": painter.aspect,
         }
-
-    def _draw(self, estimate: np.ndarray, when: str) -> None:
-        assert self.painter is not None and self.pictures is not None  # since there is a glimpse
-        self.pictures = self.painter.draw(estimate, self.pictures.number + 1, when)
 
     def _try(self, look: Callable[[], None]) -> bool:
         """Whether a look succeeded. What fails in it is said on the page: the run goes on."""
         try:
             look()
         except Exception as error:
-            self.lines.append(
-                printable(f"no picture of the slice ({type(error).__name__}: {error})")
-            )
+            self.lines.append(printable(f"no picture ({type(error).__name__}: {error})"))
             return False
         return True
 

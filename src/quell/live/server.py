@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 
 from .. import loopback
@@ -57,10 +57,8 @@ class Server(loopback.Server):
             was_here = time.monotonic() - self.asked < 2 * PACE
             n_open = max(self.waiting, int(was_here))
             self.over.set()
-            try:
+            with suppress(KeyboardInterrupt):  # the run itself is over
                 self.change.wait_for(lambda: self.told >= n_open, FAREWELL)
-            except KeyboardInterrupt:  # the run itself is over
-                pass
 
     def _answer_to(self, what: str) -> Answer:
         """The answer to what follows the token in the address, taken as it is."""
@@ -75,8 +73,8 @@ class Server(loopback.Server):
                 self.change.notify_all()
             return Answer(TEXT, b"")
         if match := PICTURE.fullmatch(what):
-            pictures = self.follower.pictures
-            picture = getattr(pictures, match[1]) if pictures else b""
+            painter = self.follower.painter
+            picture = getattr(painter.pictures, match[1]) if painter else b""
             return Answer(PNG, picture) if picture else NOT_HERE
         return NOT_HERE
 
