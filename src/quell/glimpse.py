@@ -18,6 +18,7 @@ from .noise import NoiseModel
 from .run import Run, Silent, State
 from .series import Series, shells
 
+MARGIN = 4  # voxels left around the mask, as in the report
 OF_GROUPS = ("volumes", "mix", "offset", "matched")  # of a state: a row for each volume restored
 
 
@@ -32,10 +33,11 @@ class Glimpse:
     """A slice of one volume, and the way to its estimate.
 
     method  restores it
-    scan    (X, Y, 1, V), or V = 1 where a volume is restored by itself
+    scan    (x, y, 1, V), or V = 1 where a volume is restored by itself
     noise   of that
     run     silent
     v, z    the volume and the slice in the whole scan
+    box     what is cut out of the slice, (x, y)
     """
 
     method: Restores
@@ -44,47 +46,46 @@ class Glimpse:
     run: Run
     v: int
     z: int
+    box: tuple[slice, slice]
 
     @classmethod
     def of(cls, method: Restores, scan: Series, noise: NoiseModel, run: Run) -> "Glimpse":
         """The slice with most of the mask, in the middle volume of the largest shell."""
         z = int(scan.where.sum(axis=(0, 1)).argmax())
-        is_real = np.ones(scan.n_volumes, bool) if scan.parts is None else scan.parts == 0
-        shell, sizes = np.unique(shells(scan)[is_real], return_counts=True)
-        largest = shell[::-1][sizes[::-1].argmax()]  # of several, that of the highest b-value
-        members = np.flatnonzero(is_real & (shells(scan) == largest))
-        v = int(members[len(members) // 2])
+        v = _middle_volume(scan)
         is_alone = getattr(method, "takes_one_image", False) and not getattr(method, "others", 0)
         kept = np.array([v]) if is_alone else np.arange(scan.n_volumes)
+        box = _box_of(scan.where[:, :, z])
+        here = (*box, slice(z, z + 1))
         piece = replace(
             scan,
-            data=np.array(scan.data[:, :, z : z + 1, kept]),
-            mask=scan.where[:, :, z : z + 1].copy(),
+            data=np.array(scan.data[here][..., kept]),
+            mask=scan.where[here].copy(),
             bvals=None if scan.bvals is None else scan.bvals[kept],
             bvecs=None if scan.bvecs is None else scan.bvecs[kept],
             parts=None if scan.parts is None else scan.parts[kept],
-            contrasts=None if scan.contrasts is None else scan.contrasts[:, :, z : z + 1].copy(),
+            contrasts=None if scan.contrasts is None else scan.contrasts[here].copy(),
             nonfinite=None,
         )
         levels = None if noise.levels is None else noise.levels[kept]
-        own = replace(noise, sigma=noise.sigma[:, :, z : z + 1].copy(), levels=levels)
+        own = replace(noise, sigma=noise.sigma[here].copy(), levels=levels)
         quiet = Run(run.seed, run.device, voice=Silent())
-        return cls(method, piece, own, quiet, v, z)
+        return cls(method, piece, own, quiet, v, z, box)
 
     @property
     def noisy(self) -> np.ndarray:
-        """(X, Y) in units of the noise."""
+        """(x, y) in units of the noise."""
         return self._of_noise(self.scan.data)
 
     def estimate(self, state: State) -> np.ndarray:
-        """(X, Y) in units of the noise, by what has been learned so far."""
+        """(x, y) in units of the noise, by what has been learned so far."""
         return self._of_noise(
             self.method.denoise(self.scan, self.noise, self._own(state), self.run)
         )
 
     def cut(self, denoised: np.ndarray) -> np.ndarray:
-        """(X, Y) of a whole result (X, Y, Z, V), in units of the noise."""
-        return self._in_sigma(denoised[:, :, self.z, self.v])
+        """(x, y) of a whole result (X, Y, Z, V), in units of the noise."""
+        return self._in_sigma(denoised[(*self.box, self.z, self.v)])
 
     def _of_noise(self, data: np.ndarray) -> np.ndarray:
         return self._in_sigma(data[:, :, 0, min(self.v, data.shape[3] - 1)])
@@ -106,3 +107,20 @@ class Glimpse:
         if "matched" in own and own["matched"].shape[1] > 1:
             own["matched"] = own["matched"][:, self.z : self.z + 1]
         return state | own
+
+
+def _middle_volume(scan: Series) -> int:
+    """In the middle of the largest shell, of several as large that of the highest b-value."""
+    is_real = np.ones(scan.n_volumes, bool) if scan.parts is None else scan.parts == 0
+    shell, sizes = np.unique(shells(scan)[is_real], return_counts=True)
+    largest = shell[::-1][sizes[::-1].argmax()]
+    members = np.flatnonzero(is_real & (shells(scan) == largest))
+    return int(members[len(members) // 2])
+
+
+def _box_of(mask: np.ndarray) -> tuple[slice, slice]:
+    """The part of a slice (X, Y) that holds the mask and a little more: what is restored is seen."""
+    across = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
+    low = [max(int(found[0]) - MARGIN, 0) if len(found) else 0 for found in across]
+    high = [int(found[-1]) + MARGIN + 1 if len(found) else None for found in across]
+    return slice(low[0], high[0]), slice(low[1], high[1])

@@ -311,6 +311,11 @@ def _write_all(
 ) -> tuple[str, str]:
     """Every file; returns the level and the sentence of the verdict."""
     said = headline(verdict(result.statistics, result.floor_removed))
+    if files.report:
+        from .report import write_report  # brings matplotlib: only where a page is wanted
+
+        voice.stage("report")
+        said = write_report(files.report, report_facts(result, scan, options, command))
     voice.stage("writing")
     if files.noise_out:
         write_nifti(files.noise_out, result.noise_map, scan)
@@ -331,12 +336,6 @@ def _write_all(
         write_nifti(path, result.kept[f"{name} map"], replace(scan, is_one_image=False))
     if files.model_out:
         write_model(files.model_out, result, scan, options)
-    if files.report:
-        from .report import write_report  # brings matplotlib: only where a page is wanted
-
-        voice.stage("report")
-        said = write_report(files.report, report_facts(result, scan, options, command))
-        voice.stage("writing")
     copy_gradients(scan, files.out)
     text = as_json(sidecar(result, scan, options, command))
     with replacing(_beside(files.out, ".json")) as file:

@@ -64,7 +64,7 @@ function showStatus() {
   if (doing) byId('bar').value = doing.done / doing.total
   else byId('bar').removeAttribute('value')
   const left = doing && doing.left !== null ? `, about ${duration(doing.left)} left` : ''
-  byId('doing').textContent = doing ? `${doing.task}: ${doing.done} of ${doing.total}${left}` : stage
+  byId('doing').textContent = doing ? `${doing.task}: ${doing.done} of ${doing.total}${left}` : ''
   const share = doing ? `${Math.floor((100 * doing.done) / doing.total)} % ` : ''
   document.title = `${how || share + stage}: ${state.title}`
 }
