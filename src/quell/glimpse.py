@@ -4,8 +4,8 @@ Idea    What a network has learned so far is best seen on a slice that stays the
         is cut to this slice is a scan, too, so the method itself restores it.
 Here    The random numbers of a run follow from purpose and step, and those of a glimpse are its
         own: what is learned is the same to the byte, looked at or not.
-Differs Means and sizes that a method takes from a volume are here those of the slice, so the
-        picture differs a little from the result.
+Differs Means and sizes that a method takes from a volume are here those of the slice, and what it
+        draws are other numbers, so the picture differs a little from the result.
 """
 
 from dataclasses import dataclass, replace
@@ -53,7 +53,7 @@ class Glimpse:
         """The slice with most of the mask, in the middle volume of the largest shell."""
         z = int(scan.where.sum(axis=(0, 1)).argmax())
         v = _middle_volume(scan)
-        is_alone = getattr(method, "takes_one_image", False) and not getattr(method, "others", 0)
+        is_alone = getattr(method, "learns_many", False) and not getattr(method, "others", 0)
         kept = np.array([v]) if is_alone else np.arange(scan.n_volumes)
         box = _box_of(scan.where[:, :, z])
         here = (*box, slice(z, z + 1))
@@ -119,7 +119,7 @@ def _middle_volume(scan: Series) -> int:
 
 
 def _box_of(mask: np.ndarray) -> tuple[slice, slice]:
-    """The part of a slice (X, Y) that holds the mask and a little more: what is restored is seen."""
+    """The part of a slice (X, Y) that holds the mask and a little more."""
     across = [np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0)]
     low = [max(int(found[0]) - MARGIN, 0) if len(found) else 0 for found in across]
     high = [int(found[-1]) + MARGIN + 1 if len(found) else None for found in across]

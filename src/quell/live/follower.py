@@ -149,7 +149,7 @@ class Follower(Voice):
         ends = [begun for _, begun in stages[1:]] + [self.ended or time.monotonic()]
         return [
             {"name": name, "seconds": end - begun}
-            for (name, begun), end in zip(stages, ends, strict=True)
+            for (name, begun), end in zip(stages, ends, strict=False)
         ]
 
     def _curves(self) -> list[dict[str, Any]]:
