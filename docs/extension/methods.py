@@ -3,9 +3,9 @@
 import ast
 import importlib
 import inspect
-import re
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
+from itertools import groupby
 from typing import Any
 
 from docutils import nodes
@@ -13,7 +13,6 @@ from sphinx.util.docutils import SphinxDirective
 
 from .tables import code, plain, table_of
 
-LABEL = re.compile(r"^([A-Z]\w*)(?:, [^\n]+|) *(.*)$")
 INDENT = 8  # of the text of an abstract
 
 
@@ -103,16 +102,10 @@ def sections(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def prose(lines: list[str]) -> Iterator[nodes.Node]:
     """Lines as paragraphs; those that are indented stay as they are."""
-    run: list[str] = []
-    is_code = False
-    for line in [*lines, None]:
-        if line is None or line.startswith("    ") != is_code:
-            if any(map(str.strip, run)):
-                text = "\n".join(run).strip("\n")
-                yield literal(text) if is_code else nodes.paragraph("", "", *inline(text))
-            run, is_code = [], not is_code
-        if line is not None:
-            run.append(line)
+    for is_code, run in groupby(lines, key=lambda line: line.startswith("    ")):
+        for text in "\n".join(run).split("\n\n"):
+            if text.strip():
+                yield literal(text) if is_code else nodes.paragraph("", "", *inline(text.strip()))
 
 
 def literal(text: str) -> nodes.literal_block:
