@@ -11,6 +11,7 @@ from latex2mathml.converter import convert
 from sphinx.util import logging
 
 LEFT_OVER = re.compile(r"&(?!#?\w+;)|\\[A-Za-z]+")
+BARS = re.compile(r"<mo>(&#x02016;|&#x0007C;|\||‖)</mo>")  # of one pair, one may grow without the other
 
 
 def setup(app: Any) -> None:
@@ -32,7 +33,7 @@ def visit_block(writer: Any, node: nodes.math_block) -> None:
 
 def as_mathml(node: nodes.Node, display: str) -> str:
     """The formula of a node; a warning where a part of it was not understood."""
-    formula = str(convert(node.astext(), display=display))
+    formula = BARS.sub(r'<mo stretchy="false">\1</mo>', convert(node.astext(), display=display))
     if found := LEFT_OVER.search(formula):
         logging.getLogger(__name__).warning(
             "%r of a formula is not understood", found.group(), location=node

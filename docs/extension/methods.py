@@ -56,7 +56,7 @@ class MethodFacts(OfMethod):
             ("run", f"`quell denoise dwi.nii.gz denoised.nii.gz --method {name}`"),
         ]
         rows = [row for row in rows if row[1]]
-        return [table_of(self, ("", name), rows, "facts")]
+        return [table_of(self, (), rows, "facts")]
 
 
 def noise_of(kind: Any) -> str:

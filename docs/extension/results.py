@@ -51,7 +51,7 @@ def measured() -> list[str]:
 
 def cells(method: str) -> list[str]:
     """A method's figures."""
-    found = [f"{score(scan, method, 'gain'):.1f}" for scan in SCANS]
+    found = [f"{score(scan, method, 'gain'):z.1f}" for scan in SCANS]
     noisy = {scan: score(scan, "noisy", "fa_error") for scan in SCANS[:2]}
     found += [f"{score(s, method, 'fa_error') / noisy[s]:.2f}" for s in noisy]
     found += [f"{score('trio', method, 'tensor_gain'):.1f}"]

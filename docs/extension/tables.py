@@ -14,12 +14,13 @@ def table_of(
 ) -> nodes.table:
     """A table; words in cells are Markdown.
 
-    head  its first row
+    head  its first row; empty: none
     kind  a class for the style sheet
     """
-    group = nodes.tgroup(cols=len(head))
-    group += [nodes.colspec(colwidth=1) for _ in head]
-    group += nodes.thead("", row_of(directive, head))
+    group = nodes.tgroup(cols=len(rows[0]))
+    group += [nodes.colspec(colwidth=1) for _ in rows[0]]
+    if head:
+        group += nodes.thead("", row_of(directive, head))
     group += nodes.tbody("", *(row_of(directive, row) for row in rows))
     return nodes.table("", group, classes=[kind])
 
