@@ -54,7 +54,7 @@ lint: setup
 	$(BIN)/python -m mypy
 
 docs: setup .venv/.docs
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env --write-all -b html docs build/docs
 	@echo 'Ready: build/docs/index.html'
 
 .venv/.docs: pyproject.toml constraints.txt | $(STAMP)

@@ -18,6 +18,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "extension"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
+smartquotes = False  # they make one dash of the two of an option
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
