@@ -11,7 +11,9 @@ from latex2mathml.converter import convert
 from sphinx.util import logging
 
 LEFT_OVER = re.compile(r"&(?!#?\w+;)|\\[A-Za-z]+")
-BARS = re.compile(r"<mo>(&#x02016;|&#x0007C;|\||‖)</mo>")  # of one pair, one may grow without the other
+BARS = re.compile(
+    r"<mo>(&#x02016;|&#x0007C;|\||‖)</mo>"
+)  # of one pair, one may grow without the other
 
 
 def setup(app: Any) -> None:
