@@ -1,4 +1,4 @@
-"""What the pages of methods take from the source: facts, abstract, settings; of any settings, too."""
+"""What the pages of methods take from the source: facts, abstract, settings."""
 
 import ast
 import importlib

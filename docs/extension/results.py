@@ -1,4 +1,4 @@
-"""Figures out of `benchmarks/results`, so that none is typed: tables, and single figures in text."""
+"""Figures out of `benchmarks/results`, so that none is typed: tables and single figures."""
 
 import json
 from functools import cache
