@@ -19,8 +19,8 @@ def command_named(name: str) -> tuple[Any, Any]:
 
     from quell.cli import app as quell_app
 
-    group = typer.main.get_command(quell_app)
-    command = group.commands[name]
+    group: Any = typer.main.get_command(quell_app)
+    command = group.get_command(group.make_context("quell", [], resilient_parsing=True), name)
     return command, command.make_context(f"quell {name}", [], resilient_parsing=True)
 
 
