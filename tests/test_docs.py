@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
 
 from conftest import write_scan
@@ -149,7 +150,8 @@ def fitting(method: str | None, preset: str | None, settings: list[str]) -> None
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, series) -> Iterator[Path]:
-    """A folder with the scans that examples name; every training is of two steps."""
+    """A folder with the scans that examples name; trainings of two steps, by one thread."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)  # as `one_thread` left it
     for kind in METHODS.values():
         few = {f.name: FEW[f.name] for f in fields(kind) if f.name in FEW}
         for preset, settings in kind.presets.items():
