@@ -190,7 +190,8 @@ def test_the_examples_of_a_page_run(page, folder, quell):
 
 
 def test_the_start_page_writes_what_it_says(folder, quell):
-    assert quell("denoise", "dwi.nii.gz", "denoised.nii.gz", "--noise-out", "noise.nii.gz").out
+    ended = quell("denoise", "dwi.nii.gz", "denoised.nii.gz", "--noise-out", "noise.nii.gz")
+    assert ended.status == 0, ended.err
     page = (DOCS / "start.md").read_text(encoding="utf-8")
     table = page.split("writes")[1].split("Nothing")[0]
     written = re.findall(r"`((?:denoised|noise)[\w.]+)`", table)
