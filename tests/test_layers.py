@@ -82,7 +82,7 @@ ONLY_FROM: dict[str, set[str]] = {
         "nonlocal_means",
         "marchenko_pastur",
         "prior",
-    "slices",
+        "slices",
         "unet",
         "predictor",
         "schedule",

@@ -48,7 +48,10 @@ STARTS = ("auto", "prior", "scratch")
 RATE_AFTER_PRIOR = 0.5  # of the learning rate from scratch
 BATCHES_OF_REFEREE, TAU_OF_REFEREE = 12, 0.5
 UNTRAINED, PRIOR = "the global Wiener filter", "the prior as it is"
-TRAINED = {PRIOR: "the prior, trained on", UNTRAINED: "what was trained from scratch"}
+TRAINED = {
+    PRIOR: "the prior, trained on with this scan",
+    UNTRAINED: "a network trained from scratch",
+}
 
 
 @dataclass(frozen=True)
