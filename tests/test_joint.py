@@ -234,10 +234,10 @@ def test_a_scan_of_twice_the_signal_in_twice_the_noise_is_twice_the_result():
     net = nn.Conv2d(4, 1, 3, padding=1).requires_grad_(False)
 
     def h(x: Tensor, s_t: float, ev: list[float]) -> Tensor:
-        def F(image: Tensor, condition: Tensor) -> Tensor:
+        def told(image: Tensor, condition: Tensor) -> Tensor:
             return net(image) + condition[:, :1, None, None]
 
-        return estimate(F, x, torch.tensor([s_t]), one, k, space(ev))
+        return estimate(told, x, torch.tensor([s_t]), one, k, space(ev))
 
     torch.testing.assert_close(2 * h(x, 1.0, [5.0, 1.0]), h(2 * x, 2.0, [20.0, 4.0]))
 

@@ -145,13 +145,16 @@ class Joint:
         return {f"network.{name}": value for name, value in candidates[best].items()}
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
-        """One pass of every slice at tau = 0; (X, Y, Z, V)."""
+        """One pass of every slice at tau = 0; (X, Y, Z, V). Volumes keep their mean in the mask."""
         net = self.network(run).to(run.device)
         load_weights(net, state, "network.")
         net.requires_grad_(False)
         space = Components.of(scan, noise, self)
         fast = in_bfloat16(net) if has_fast_bfloat16(run.device) else net
-        return map_slices(lambda x: self.restore(fast, x, space), space.slabs, run)
+        out = map_slices(lambda x: self.restore(fast, x, space), space.slabs, run)
+        for v in range(scan.n_volumes):
+            out[..., v] += (scan.data[..., v][scan.where] - out[..., v][scan.where]).mean()
+        return out
 
     def network(self, run: Run) -> UNet:
         """The U-Net F; with its last layer zero it is the global Wiener filter."""
@@ -307,16 +310,16 @@ def estimate(
     (F = 0) and keep its output near unit variance. Scan and noise times any number give h times
     that number: what F sees and is told are ratios.
     """
-    ev, s2 = space.ev.to(x_t.device), (s_t**2)[:, None]
-    scaled = x_t / (ev + s2).sqrt()[:, :, None, None, None]
-    is_self = torch.arange(space.guides, device=x_t.device) == k[:, None]  # (N, guides)
+    ev, s2 = space.ev.to(x_t.device), (s_t**2)[i]
+    own, there = x_t[i, k], min(space.guides, x_t.shape[1])
+    is_self = torch.arange(there, device=x_t.device) == k[:, None]  # (N, there)
+    shown = ~is_self / (ev[:there] + s2[:, None]).sqrt()
     guides = x_t.new_zeros(len(k), space.guides, *x_t.shape[3:])
-    there = min(space.guides, x_t.shape[1])
-    guides[:, :there] = scaled[i, :there, MIDDLE] * ~is_self[:, :there, None, None]
-    image = torch.cat([scaled[i, k], guides], dim=1)
-    ev, s2 = ev[k], s2[i, 0]
+    guides[:, :there] = x_t[i, :there, MIDDLE] * shown[:, :, None, None]
+    ev = ev[k]
+    image = torch.cat([own / (ev + s2).sqrt()[:, None, None, None], guides], dim=1)
     r = ev / s2
     lags = TOLD_SCALE * space.told.to(r).expand(len(r), -1)
     F = net(image, torch.cat([r.log()[:, None] / 2, lags], dim=1))[:, 0]
     w, c = r / (1 + r), (ev / (1 + r)).sqrt()
-    return w[:, None, None] * x_t[i, k, MIDDLE] + c[:, None, None] * F
+    return w[:, None, None] * own[:, MIDDLE] + c[:, None, None] * F
