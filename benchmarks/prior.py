@@ -71,6 +71,7 @@ def train(left_out: str | None, folder: Path, work: Path) -> None:
     weights = {n.removeprefix("network."): w.half().contiguous() for n, w in state.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_file(weights, folder / "joint.safetensors")
+    (folder / "joint.safetensors").chmod(0o644)  # it is made readable to its owner only
     seen = [scan for scan in REAL if scan.family != left_out]
     card = {
         "about": "What quell's joint method learned from other scans. Not a medical device.",
