@@ -1,6 +1,7 @@
 """Joint: its loss has the posterior mean for minimiser, for the scan's own noise and no other."""
 
 from dataclasses import replace
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +18,7 @@ from quell.run import Run
 from quell.series import InputError, Series
 from quell.simulate import Phantom, corrupt, phantom
 from quell.slices import Batch
+from quell.trainer import Training
 
 EV = 3.0  # signal variance where there is only one component
 
@@ -405,7 +407,8 @@ def test_a_prior_that_does_not_fit_the_scan_is_not_used(small, monkeypatch):
 def test_a_training_that_does_harm_is_not_used(small, monkeypatch):
     scan = in_sigmas(small, 100.0)
     noise = noise_model.learn(scan, scan.mask)
-    monkeypatch.setattr("quell.methods.joint.RATE_AFTER_PRIOR", 1000.0)
+    far_too_fast = partial(Training, learning_rate=10.0, muon_rate=10.0)
+    monkeypatch.setattr("quell.methods.joint.Training", far_too_fast)
     chosen, errors, _ = used(Joint(steps=5, patch=32), scan, noise)
     assert len(errors) == 3
     assert chosen == PRIOR

@@ -46,11 +46,6 @@ class Training:
     parts: int = 1  # batches of one step, each from its own generator; processes share them
     is_plain: bool = False  # Adam at a constant rate, no average: as the diffusion papers train
 
-    def slowed(self, share: float) -> "Training":
-        """The same at a share of the learning rates, for weights that know something already."""
-        rates = self.learning_rate * share, self.muon_rate * share
-        return replace(self, learning_rate=rates[0], muon_rate=rates[1])
-
     @staticmethod
     def of(network: str, steps: int) -> "Training":
         """Adam at 1e-4 for the "published" network, quell's own way for a "lean" one."""

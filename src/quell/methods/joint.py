@@ -45,7 +45,6 @@ SLAB, MIDDLE = 3, 1  # slices that are seen, and which of them is restored
 N_TOLD, TOLD_SCALE = 6, 3.0  # log r / 2 and five correlations of the noise, which are small numbers
 SHAPE = ("channels", "multipliers", "guides")  # settings that the weights depend on
 STARTS = ("auto", "prior", "scratch")
-RATE_AFTER_PRIOR = 0.5  # of the learning rate from scratch
 BATCHES_OF_REFEREE, TAU_OF_REFEREE = 12, 0.5
 UNTRAINED, PRIOR = "the global Wiener filter", "the prior as it is"
 TRAINED = {
@@ -127,14 +126,11 @@ class Joint:
         best = min(errors, key=errors.__getitem__)
         net.load_state_dict(candidates[best])
         if self.steps:
-            training = Training(self.steps, parts=run.parts)
-            if best == PRIOR:
-                training = training.slowed(RATE_AFTER_PRIOR)
             candidates[TRAINED[best]] = train(
                 net,
                 lambda rng: self.draw(spaces, rng),
                 lambda net, batch, rng: self.loss(net, batch, spaces[batch.scan], rng),
-                training,
+                Training(self.steps, parts=run.parts),
                 run,
             )
             errors[TRAINED[best]] = self.error(net, candidates[TRAINED[best]], spaces, run)
