@@ -14,6 +14,7 @@ from quell import noise as noise_model
 from quell import prior
 from quell.methods.joint import PRIOR, UNTRAINED, Components, Joint, estimate
 from quell.noise import LAGS, NoiseModel
+from quell.pipeline import referee
 from quell.run import Run
 from quell.series import InputError, Series
 from quell.simulate import Phantom, corrupt, phantom
@@ -342,29 +343,24 @@ def test_training_does_not_use_the_global_generator(small):
 # ---- the prior -----------------------------------------------------------------------------------
 
 
-def used(joint: Joint, scan: Series, noise: NoiseModel) -> tuple[str, dict[str, float], Run]:
-    """What the referee chose, and its figures."""
-    run = Run()
-    joint.fit([scan], [noise], run)
-    errors = {
-        name.removeprefix("referee "): float(value)
-        for name, value in run.kept.items()
-        if name.startswith("referee ")
-    }
-    return min(errors, key=errors.__getitem__), errors, run
+def referee_of(run: Run) -> tuple[str, dict[str, float]]:
+    """What was chosen, and the error of all that could be."""
+    errors = referee(run.kept)
+    return min(errors, key=errors.__getitem__), errors
 
 
 def test_the_prior_as_it_is_beats_the_wiener_filter_by_the_truth_and_by_the_referee(small):
     scan, clean = in_sigmas(small, 100.0), small.clean.data / np.float32(100)
     noise = noise_model.learn(scan, scan.mask)
     instant, run = Joint(**Joint.presets["instant"]), Run()
-    chosen, errors, _ = used(instant, scan, noise)
+    state = instant.fit([scan], [noise], run)
+    chosen, errors = referee_of(run)
     assert chosen == PRIOR
     assert errors[PRIOR] < errors[UNTRAINED]
     untrained = {f"network.{name}": w for name, w in instant.network(run).state_dict().items()}
     wiener, known = (
         ((instant.denoise(scan, noise, state, run) - clean)[scan.mask] ** 2).mean()
-        for state in (untrained, instant.fit([scan], [noise], run))
+        for state in (untrained, state)
     )
     assert known < 0.8 * wiener
 
@@ -396,11 +392,12 @@ def test_a_prior_that_does_not_fit_the_scan_is_not_used(small, monkeypatch):
     noise = noise_model.learn(scan, scan.mask)
     wrong = {name: -3 * w for name, w in Joint().prior().items()}
     monkeypatch.setattr(Joint, "prior", lambda self: None if self.start == "scratch" else wrong)
-    chosen, errors, _ = used(Joint(steps=60, patch=32), scan, noise)
+    run, short = Run(), {"steps": 20, "patch": 16}
+    again = Joint(**short).fit([scan], [noise], run)
+    chosen, errors = referee_of(run)
     assert errors[PRIOR] > errors[UNTRAINED]
     assert chosen == "a network trained from scratch"
-    scratch = Joint(steps=60, patch=32, start="scratch").fit([scan], [noise], Run())
-    again = Joint(steps=60, patch=32).fit([scan], [noise], Run())
+    scratch = Joint(**short, start="scratch").fit([scan], [noise], Run())
     assert all(torch.equal(scratch[name], again[name]) for name in scratch)
 
 
@@ -409,7 +406,9 @@ def test_a_training_that_does_harm_is_not_used(small, monkeypatch):
     noise = noise_model.learn(scan, scan.mask)
     far_too_fast = partial(Training, learning_rate=10.0, muon_rate=10.0)
     monkeypatch.setattr("quell.methods.joint.Training", far_too_fast)
-    chosen, errors, _ = used(Joint(steps=5, patch=32), scan, noise)
+    run = Run()
+    Joint(steps=5, patch=32).fit([scan], [noise], run)
+    chosen, errors = referee_of(run)
     assert len(errors) == 3
     assert chosen == PRIOR
 
