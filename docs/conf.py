@@ -15,7 +15,7 @@ author = "The quell developers"
 copyright = "The quell developers, Apache-2.0"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "extension"]
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
 smartquotes = False  # they make one dash of the two of an option

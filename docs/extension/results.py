@@ -1,4 +1,4 @@
-"""Figures out of `benchmarks/results`, so that none is typed: tables and single figures."""
+"""Figures out of `benchmarks/results`, so that none is typed."""
 
 import json
 from functools import cache
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from sphinx.util.docutils import SphinxDirective, SphinxRole
+from sphinx.util.docutils import SphinxDirective
 
 from .tables import table_of
 
@@ -21,8 +21,6 @@ def setup(app: Any) -> None:
     app.add_directive("methods-measured", MethodsMeasured)
     app.add_directive("methods-scans", MethodsScans)
     app.add_directive("method-scores", MethodScores)
-    app.add_role("gain", Gain())
-    app.add_role("seconds", Seconds())
 
 
 @cache
@@ -108,23 +106,3 @@ class MethodScores(SphinxDirective):
         name = self.arguments[0]
         shown = [m for m in measured() if m.partition(":")[0] in (name, "joint", "noisy")]
         return [table_of(self, HEAD, [[m.replace(":", ", "), *cells(m)] for m in shown], "figures")]
-
-
-class Figure(SphinxRole):
-    """A single figure in text: {gain}`trio joint`."""
-
-    name_of, form = "gain", "{:.1f} dB"
-
-    def run(self) -> tuple[list[nodes.Node], list[Any]]:
-        scan, method = self.text.split()
-        return [nodes.Text(self.form.format(score(scan, method, self.name_of)))], []
-
-
-class Gain(Figure):
-    """The gain of a method on a scan."""
-
-
-class Seconds(Figure):
-    """The seconds it took."""
-
-    name_of, form = "seconds", "{:.0f} s"
