@@ -4,8 +4,9 @@ Idea    What a network has learned so far is best seen on a slice that stays the
         is cut to this slice is a scan, too, so the method itself restores it.
 Here    The random numbers of a run follow from purpose and step, and those of a glimpse are its
         own: what is learned is the same to the byte, looked at or not.
-Differs Means and sizes that a method takes from a volume are here those of the slice, and what it
-        draws are other numbers, so the picture differs a little from the result.
+Differs The slices above and below are missing, means and sizes that a method takes from a volume
+        are those of the slice, and what it draws are other numbers: the picture differs from
+        the result, most of all where a method looks at neighbouring slices.
 """
 
 from dataclasses import dataclass, replace
@@ -53,8 +54,7 @@ class Glimpse:
         """The slice with most of the mask, in the middle volume of the largest shell."""
         z = int(scan.where.sum(axis=(0, 1)).argmax())
         v = _middle_volume(scan)
-        is_alone = getattr(method, "learns_many", False) and not getattr(method, "others", 0)
-        kept = np.array([v]) if is_alone else np.arange(scan.n_volumes)
+        kept = np.array([v]) if _restores_one_by_one(method) else np.arange(scan.n_volumes)
         box = _box_of(scan.where[:, :, z])
         here = (*box, slice(z, z + 1))
         piece = replace(
@@ -107,6 +107,12 @@ class Glimpse:
         if "matched" in own and own["matched"].shape[1] > 1:
             own["matched"] = own["matched"][:, self.z : self.z + 1]
         return state | own
+
+
+def _restores_one_by_one(method: object) -> bool:
+    """Whether a volume's estimate is the same without the other volumes."""
+    can_do_one = all(getattr(method, name, False) for name in ("learns_many", "takes_one_image"))
+    return can_do_one and not any(getattr(method, name, 0) for name in ("others", "mixes_volumes"))
 
 
 def _middle_volume(scan: Series) -> int:
