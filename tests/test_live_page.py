@@ -145,7 +145,7 @@ def test_a_run_that_fails_says_why_as_text(open_page):
 
         running = in_background(work)
         page = open_page(page_of_run.address)
-        page.wait_for_function("document.querySelector('#status').textContent === 'reading'")
+        page.wait_for_selector("#status:text-is('reading')")
         fails.set()
         page.wait_for_selector("body[data-end=failed]")
         running.join(10)
@@ -161,7 +161,7 @@ def test_a_run_that_was_killed_is_missed(open_page):
     with Server(seen) as page_of_run:
         in_background(lambda: page_of_run.serve_forever(0.02))
         page = open_page(page_of_run.address)
-        page.wait_for_function("document.querySelector('#status').textContent === 'reading'")
+        page.wait_for_selector("#status:text-is('reading')")
         page.evaluate("() => { window.setTimeout = (f) => queueMicrotask(f) }")  # no time is lost
         page.route("**/next", lambda route: route.abort())
         page.wait_for_selector("body[data-end=lost]")
