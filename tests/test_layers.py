@@ -17,6 +17,7 @@ ORDER = (
     "measured",
     "run",
     "voice",
+    "mif",
     "series",
     "processes",
     "kspace",
@@ -67,7 +68,8 @@ ONLY_FROM: dict[str, set[str]] = {
     "measured": set(),
     "run": set(),
     "voice": {"run"},
-    "series": set(),
+    "mif": set(),
+    "series": {"mif"},
     "processes": {"run", "series"},
     "kspace": {"series"},
     "methods": {
