@@ -144,17 +144,15 @@ def _sizes(text: str, path: Path) -> tuple[int, ...]:
 
 def _dtype(text: str, path: Path) -> np.dtype:
     """Of a name such as Int16BE; without an order, this machine's own."""
-    name, order = text.lower(), "="
+    name, order = text.lower(), ""
     if name.endswith(("le", "be")):
         name, order = name[:-2], "<" if name.endswith("le") else ">"
     if name not in KINDS:
         raise _wrong(path, f"has a datatype that is not known ({text[:40]!r})")
-    return np.dtype(KINDS[name]).newbyteorder(order)
+    return np.dtype(order + KINDS[name])
 
 
-def _transform(
-    rows: list[str], dim: tuple[int, ...], vox: list[float], path: Path
-) -> np.ndarray:
+def _transform(rows: list[str], dim: tuple[int, ...], vox: list[float], path: Path) -> np.ndarray:
     """(3, 4); without one the middle of the image is the origin, as MRtrix has it."""
     if not rows:
         middle = [-0.5 * (n - 1) * v for n, v in zip(dim, vox, strict=False)][:N_SPACE]

@@ -102,9 +102,7 @@ def packed(
     return (text + f"file: . {offset}\nEND\n".encode()).ljust(offset, b"\0"), stored.tobytes()
 
 
-def with_history(
-    entries: Sequence[tuple[str, str]], command: str
-) -> list[tuple[str, str]]:
+def with_history(entries: Sequence[tuple[str, str]], command: str) -> list[tuple[str, str]]:
     """The lines with a command behind those that made the scan."""
     if not command:
         return list(entries)

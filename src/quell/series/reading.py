@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,32 +52,20 @@ def load(
         data = complex_of(data, angle, path)
         data[lacks_phase] = 0
         bad, n_bad = bad | lacks_phase, n_bad + n_without
-    own = None if bval or bvec else _own_gradients(path, image)
-    bval_path = bvec_path = None
-    if own is not None:
-        bvals, bvecs = own
-    else:
-        bval_path = Path(bval) if bval else _beside(path, "bval", data.shape[3])
-        bvec_path = Path(bvec) if bvec else _beside(path, "bvec", data.shape[3])
-        bvals = None if bval_path is None else _read_bvals(bval_path, data.shape[3])
-        bvecs = None if bvec_path is None else _read_bvecs(bvec_path, data.shape[3], bvals)
     return Series(
         data=data,
         affine=np.asarray(image.affine, dtype=float),
         header=image.header,
-        bvals=bvals,
-        bvecs=bvecs,
         mask=None if mask is None else _read_mask(Path(mask), image, bad),
         path=path,
         sidecar=getattr(image, "sidecar", {})
         | _read_sidecar(stem(path).with_name(stem(path).name + ".json")),
         n_nonfinite=n_bad,
         stored_dtype=image.header.get_data_dtype().name,
-        bval_path=bval_path,
-        bvec_path=bvec_path,
         nonfinite=bad if n_bad else None,
         is_one_image=len(image.shape) == 3,
         mif=getattr(image, "mif", None),
+        **_gradients(path, image, bval, bvec),
     )
 
 
@@ -90,6 +79,15 @@ def open_scan(path: str | Path) -> Any:  # nibabel declares no type for what it 
     return image
 
 
+def sources_of(path: Path) -> list[Path]:
+    """The files that a scan is read from: the file itself, and the one an .mih names."""
+    if not path.name.lower().endswith(".mih"):
+        return [path]
+    with suppress(MifError, OSError):
+        return [path, path.with_name(MifImage(path).mif.file)]
+    return [path]
+
+
 def bvals_of(path: str | Path, n_volumes: int, bval: str | Path | None = None) -> np.ndarray | None:
     """(V,) s/mm² from `bval` or the file beside the scan, None if there is none."""
     if not bval and Path(path).name.lower().endswith(MIF_ENDINGS):
@@ -98,6 +96,21 @@ def bvals_of(path: str | Path, n_volumes: int, bval: str | Path | None = None) -
             return own[0]
     bval_path = Path(bval) if bval else _beside(Path(path), "bval", n_volumes)
     return None if bval_path is None else _read_bvals(bval_path, n_volumes)
+
+
+def _gradients(
+    path: Path, image: Any, bval: str | Path | None, bvec: str | Path | None
+) -> dict[str, Any]:
+    """What is known of the gradients, as the fields of a Series."""
+    own = None if bval or bvec else _own_gradients(path, image)
+    if own is not None:
+        return {"bvals": own[0], "bvecs": own[1]}
+    n_volumes = image.shape[3] if len(image.shape) == 4 else 1
+    bval_path = Path(bval) if bval else _beside(path, "bval", n_volumes)
+    bvec_path = Path(bvec) if bvec else _beside(path, "bvec", n_volumes)
+    bvals = None if bval_path is None else _read_bvals(bval_path, n_volumes)
+    bvecs = None if bvec_path is None else _read_bvecs(bvec_path, n_volumes, bvals)
+    return {"bvals": bvals, "bvecs": bvecs, "bval_path": bval_path, "bvec_path": bvec_path}
 
 
 def _own_gradients(path: Path, image: Any) -> tuple[np.ndarray, np.ndarray] | None:
