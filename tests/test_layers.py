@@ -242,7 +242,8 @@ def write(tmp_path):
 @pytest.mark.parametrize(
     ("name", "source", "why"),
     [
-        ("series.py", "from .run import Run", "series imports only from other libraries"),
+        ("run.py", "from .measured import x", "run imports only from other libraries"),
+        ("series.py", "from .run import Run", "series imports only from mif"),
         ("run.py", "from quell import series", "series comes after run"),
         ("noise.py", "def f():\n    from .slices import draw", "slices comes after noise"),
         ("noise.py", "import numpy, quell.pipeline as p", "pipeline comes after noise"),

@@ -87,7 +87,8 @@ def nifti_header(mif: Header) -> nib.Nifti1Header | nib.Nifti2Header:
     header = nib.Nifti1Header() if max(mif.shape) < 2**15 else nib.Nifti2Header()
     if len(mif.shape) <= 7:
         header.set_data_shape(mif.shape)
-    header.set_data_dtype(np.uint8 if mif.dtype.kind == "b" else mif.dtype.newbyteorder("="))
+    lacking = {"bool": "uint8", "float16": "float32"}  # which NIfTI does not have
+    header.set_data_dtype(lacking.get(mif.dtype.name, mif.dtype.name))
     header.set_xyzt_units("mm", "sec")
     if len(mif.shape) >= 3:
         header.set_qform(mif.affine, 1)

@@ -1,6 +1,7 @@
 """Text: the header of an MRtrix image that is written, as its scan's where that is one, too."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +12,7 @@ from .layout import N_SPACE, Layout
 OF_VOLUMES = ("dw_scheme", "pe_scheme")  # one line a volume
 HISTORY = "command_history"
 ALIGNED = 4  # bytes that the offset of the data is a multiple of
+ROOM = 32  # bytes for "file: . ", the offset and END
 
 
 def header_for(
@@ -22,7 +24,7 @@ def header_for(
     affine  (4, 4) mm, of the array
     like    of the scan, whose axes, order and other lines are kept; None where that is NIfTI: its
             axes then point right, forwards and upwards as nearly as they can, as MRtrix has it
-    tr      what lies between two volumes
+    tr      what lies between two volumes; 0 where it is not known
     """
     if like is None:
         return _upright(shape, affine, tr)
@@ -63,7 +65,7 @@ def _upright(shape: tuple[int, ...], affine: np.ndarray, tr: float) -> Header:
     transform = own[:3].copy()
     transform[:, :3] /= vox
     return Header(
-        tuple(dim), (*map(float, vox), *([tr] if len(shape) > N_SPACE else [])),
+        tuple(dim), (*map(float, vox), *([tr or np.nan] if len(shape) > N_SPACE else [])),
         Layout(tuple(ranks), tuple(forward)), np.dtype("<f4"), transform, (0.0, 1.0), (), ".", 0,
     )  # fmt: skip
 
@@ -79,34 +81,46 @@ def packed(
     data     name of the file that will hold the voxels; "": behind the text
     """
     is_complex = np.iscomplexobj(array)
-    lines = [("dim", ",".join(map(str, header.dim)))]
-    own = [value for key, value in header.entries if key == "vox"]
-    lines.append(("vox", own[0] if own else ",".join(f"{v:.9g}" for v in header.vox)))
-    lines.append(("layout", str(header.layout)))
-    lines.append(("datatype", "CFloat32LE" if is_complex else "Float32LE"))
-    rows = [value for key, value in header.entries if key == "transform"]
-    rows = rows or [", ".join(f"{v:.15g}" for v in row + 0.0) for row in header.transform]
-    lines += [("transform", row) for row in rows]
-    rest = [e for e in header.entries if e[0] not in GRID]
-    if scheme is not None:
-        rest = [e for e in rest if e[0] != "dw_scheme"]
-    lines += with_history(rest, command)
-    lines += [("dw_scheme", line) for line in scheme or ()]
+    lines = _lines(header, "CFloat32LE" if is_complex else "Float32LE", scheme, command)
     said = "".join(f"{key}: {value}\n" for key, value in lines)
     text = FIRST + b"\n" + said.encode("utf-8", "surrogateescape")
     stored = header.layout.stored(array.astype("<c8" if is_complex else "<f4", copy=False))
     if data:
         return text + f"file: {data}\n".encode(), stored.tobytes()
-    offset = len(text) + 18  # room for "file: . ", the number and END
+    offset = len(text) + ROOM
     offset += -offset % ALIGNED
     return (text + f"file: . {offset}\nEND\n".encode()).ljust(offset, b"\0"), stored.tobytes()
+
+
+def _lines(
+    header: Header, datatype: str, scheme: Sequence[str] | None, command: str
+) -> list[tuple[str, str]]:
+    """Keys and values, in the order that MRtrix writes."""
+    own = [value for key, value in header.entries if key == "vox"]
+    rows = [value for key, value in header.entries if key == "transform"]
+    rest = [e for e in header.entries if e[0] not in GRID]
+    if scheme is not None:
+        rest = [e for e in rest if e[0] != "dw_scheme"]
+    return [
+        ("dim", ",".join(map(str, header.dim))),
+        ("vox", own[0] if own else ",".join(f"{v:.9g}" for v in header.vox)),
+        ("layout", str(header.layout)),
+        ("datatype", datatype),
+        *(("transform", row) for row in rows or _rows(header.transform)),
+        *with_history(rest, command),
+        *(("dw_scheme", line) for line in scheme or ()),
+    ]
+
+
+def _rows(transform: np.ndarray) -> list[str]:
+    return [", ".join(f"{v:.15g}" for v in row + 0.0) for row in transform]  # no -0
 
 
 def with_history(entries: Sequence[tuple[str, str]], command: str) -> list[tuple[str, str]]:
     """The lines with a command behind those that made the scan."""
     if not command:
         return list(entries)
-    line = HISTORY, " ".join(command.split())
+    line = HISTORY, f"{' '.join(command.split())}  (version={version('quell')})"
     last = max((i for i, (key, _) in enumerate(entries) if key == HISTORY), default=-1)
     place = last + 1 if last >= 0 else len(entries)
     return [*entries[:place], line, *entries[place:]]
