@@ -60,6 +60,7 @@ ORDER = (
     "compare",
     "__init__",
     "cli",
+    "nipype",
     "__main__",
 )
 

@@ -142,6 +142,11 @@ def test_every_command_reads_images_of_mrtrix(quell, series, tmp_path):
     scans = open_scans(tmp_path / "dwi.mif", [tmp_path / "same.mif.gz"])
     assert scans.bvals is not None
     assert len(scans.volume(1, 2)) > series.data[..., 0].nbytes
+
+
+@pytest.mark.slow
+def test_a_comparison_gives_all_programs_the_gradients(quell, series, tmp_path):
+    write_piped(tmp_path / "dwi.mif", series)
     compared = "--out", tmp_path / "out", "--methods", "patch2self", "--threads", 1
     ran = quell("compare", tmp_path / "dwi.mif", *compared)
     assert ran.status == 0, ran.err

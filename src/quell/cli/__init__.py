@@ -22,6 +22,7 @@ from .check import check_command
 from .compare import compare
 from .demo import demo
 from .denoise import denoise
+from .descriptor import descriptor
 from .evaluate import evaluate
 from .methods import methods
 from .reconstruct import reconstruct
@@ -51,6 +52,7 @@ app.command(cls=Grouped, short_help="List every method with its settings and pap
 app.command(cls=Grouped, short_help="Make images from raw k-space, to be denoised.")(reconstruct)
 app.command(cls=Grouped, short_help="Make a noisy scan whose truth is known.")(simulate)
 app.command(cls=Grouped, short_help="Draw images from a diffusion model.")(sample)
+app.command(cls=Grouped, short_help="Describe a command to pipelines.")(descriptor)
 app.command(cls=Grouped, short_help="Denoise the real scan that comes with quell.")(demo)
 
 
