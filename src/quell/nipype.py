@@ -10,9 +10,7 @@ Here    The inputs are the arguments and options of the commands, under their ow
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from .cli import app
+from .cli.descriptor import COMMANDS
 from .cli.interface import Parameter, parameters
 from .series import stem
 
@@ -33,11 +31,6 @@ except ModuleNotFoundError as error:
     ) from None
 
 SIMPLE = {"integer": traits.Int, "number": traits.Float, "text": traits.Str, "flag": traits.Bool}
-
-
-def _parameters(command: str) -> list[Parameter]:
-    commands: Any = typer.main.get_command(app)
-    return parameters(commands.commands[command])
 
 
 def _trait(one: Parameter, position: int | None) -> Any:
@@ -63,7 +56,7 @@ def _trait(one: Parameter, position: int | None) -> Any:
 
 
 def _inputs(command: str) -> Any:
-    found = _parameters(command)
+    found = parameters(COMMANDS[command])
     arguments = [one.name for one in found if not one.flag]
     known = {
         one.name: _trait(one, None if one.flag else arguments.index(one.name)) for one in found
@@ -72,7 +65,9 @@ def _inputs(command: str) -> Any:
 
 
 def _outputs(command: str) -> Any:
-    known = {one.name: File(desc=one.says) for one in _parameters(command) if one.is_written}
+    known = {
+        one.name: File(desc=one.says) for one in parameters(COMMANDS[command]) if one.is_written
+    }
     known["record"] = File(desc="all about the run, as JSON")
     return type(f"{command.capitalize()}OutputSpec", (TraitedSpec,), known)
 

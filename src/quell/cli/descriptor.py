@@ -7,6 +7,8 @@ import typer
 
 from .. import __version__
 from ..series import IMAGE_ENDINGS, InputError
+from .apply import apply
+from .denoise import denoise
 from .interface import Parameter, parameters
 
 SCHEMA = "0.5"
@@ -19,33 +21,28 @@ BESIDE = (
 )  # what a run writes unasked, by the name of OUT
 
 
+COMMANDS = {"denoise": denoise, "apply": apply}
+
+
 def descriptor(
-    context: typer.Context,
     command: Annotated[str, typer.Argument(help="denoise or apply", metavar="COMMAND")] = "denoise",
 ) -> None:
     """Print what a command takes and writes as a Boutiques descriptor, for pipelines that read it.
 
     That of denoise lies in the repository as descriptors/quell-denoise.json.
     """
-    assert context.parent is not None
-    commands: Any = context.parent.command
-    if command not in ("denoise", "apply"):
+    if command not in COMMANDS:
         raise InputError(f"there is no descriptor of {command!r}; give denoise or apply", 2)
-    print(as_text(command, commands.commands[command]))
+    print(json.dumps(descriptor_of(command), indent=2, ensure_ascii=False))
 
 
-def as_text(name: str, command: Any) -> str:
-    """The descriptor as it stands in a file, without its last newline."""
-    return json.dumps(descriptor_of(name, command), indent=2, ensure_ascii=False)
-
-
-def descriptor_of(name: str, command: Any) -> dict[str, Any]:
+def descriptor_of(name: str) -> dict[str, Any]:
     """The descriptor of one command."""
-    found = parameters(command)
+    found = parameters(COMMANDS[name])
     groups: dict[str, list[str]] = {}
     for one in found:
         groups.setdefault(one.group, []).append(one.name)
-    says = " ".join(command.help.split())
+    says = " ".join((COMMANDS[name].__doc__ or "").split())
     return {
         "name": f"quell {name}",
         "description": f"{says} For research; not a medical device.",

@@ -4,13 +4,18 @@ Idea    The command line is the only description of itself: Boutiques' descripto
         interface are made from it, so neither lacks an option or has one too many.
 """
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from typer.models import OptionInfo
 
 from .options import OUTPUTS
 
-KINDS = {"path": "file", "integer": "integer", "float": "number", "boolean": "flag"}
-LEFT_OUT = ("help",)
+KINDS = {Path: "file", int: "integer", float: "number", bool: "flag", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -34,31 +39,33 @@ class Parameter:
         return self.kind == "file" and (self.group == OUTPUTS or self.name == "out")
 
 
-def parameters(command: Any) -> list[Parameter]:
+def parameters(command: Callable[..., None]) -> list[Parameter]:
     """All that a command takes, arguments first, in the order of its help."""
-    found = [_parameter(param) for param in command.params if param.name not in LEFT_OUT]
+    hints = get_type_hints(command, include_extras=True)
+    found = [
+        _parameter(one.name, hints[one.name], one.default)
+        for one in inspect.signature(command).parameters.values()
+    ]
     return sorted(found, key=lambda one: bool(one.flag))
 
 
-def _parameter(param: Any) -> Parameter:
-    is_option = param.param_type_name == "option"
-    flag = next((word for word in param.opts if word.startswith("--")), "") if is_option else ""
-    kind = "flag" if getattr(param, "is_flag", False) else KINDS.get(_kind(param), "text")
-    default = None if kind == "flag" or callable(param.default) else param.default
+def _parameter(name: str, hint: Any, default: Any) -> Parameter:
+    annotated, info = get_args(hint)[:2]  # Annotated[int | None, option(...)]
+    kinds = [one for one in get_args(annotated) if one is not NoneType] or [annotated]
+    is_list = get_origin(kinds[0]) is list
+    kind = KINDS[get_args(kinds[0])[0] if is_list else kinds[0]]
+    is_option = isinstance(info, OptionInfo)
+    flag = (*(info.param_decls or ()), f"--{name.replace('_', '-')}")[0] if is_option else ""
+    is_required = default is inspect.Parameter.empty
     return Parameter(
-        name=param.name,
+        name=name,
         flag=flag,
         kind=kind,
-        says=param.help or "",
-        metavar=str(param.metavar or "").rstrip("."),
-        group=getattr(param, "rich_help_panel", None) or ("Options" if flag else "Arguments"),
-        default=default if isinstance(default, str | int | float) and default != "" else None,
-        is_required=bool(param.required),
-        is_list=bool(getattr(param, "multiple", False)) or param.nargs == -1,
-        minimum=getattr(param.type, "min", None),
+        says=info.help or "",
+        metavar=info.metavar or "",
+        group=info.rich_help_panel or "Arguments",
+        default=None if is_required or kind == "flag" else default,
+        is_required=is_required,
+        is_list=is_list,
+        minimum=info.min,
     )
-
-
-def _kind(param: Any) -> str:
-    """The name of its type, without the words about its range: "integer range" is an integer."""
-    return str(param.type.name).split()[0]
