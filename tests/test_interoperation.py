@@ -50,11 +50,9 @@ def test_the_committed_descriptor_is_that_of_the_command_line(quell):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_descriptor_is_valid(name, tmp_path):
+def test_a_descriptor_is_valid(name):
     validator = pytest.importorskip("boutiques.validator")
-    path = tmp_path / "descriptor.json"
-    path.write_text(json.dumps(descriptor_of(name)))
-    validator.validate_descriptor(str(path))
+    validator.validate_descriptor(descriptor_of(name))
 
 
 def test_boutiques_makes_the_command_that_is_meant(tmp_path):
@@ -65,10 +63,8 @@ def test_boutiques_makes_the_command_that_is_meant(tmp_path):
     }  # fmt: skip
     invocation = tmp_path / "invocation.json"
     invocation.write_text(json.dumps(asked))
-    options = {"forcePathType": True, "destroyTempScripts": True, "changeUser": True}
-    executor = execution.LocalExecutor(
-        str(COMMITTED), str(invocation), {**options, "skipDataCollect": True, "debug": False}
-    )
+    options = dict.fromkeys(("forcePathType", "debug", "sandbox"), False)
+    executor = execution.LocalExecutor(str(COMMITTED), str(invocation), options)
     words = executor.cmd_line[0].split()
     assert words[:4] == ["quell", "denoise", "dwi.nii.gz", "out.nii.gz"]
     for pair in ("--contrast a.nii --contrast b.nii", "--seed 3", "--set steps=2", "--force"):

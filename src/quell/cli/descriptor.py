@@ -21,6 +21,11 @@ BESIDE = (
 )  # what a run writes unasked, by the name of OUT
 
 
+STATUSES = (
+    (1, "The scan or the machine can't do it; one sentence on standard error says why."),
+    (2, "The command can't be meant."),
+    (130, "Stopped; the same command goes on."),
+)
 COMMANDS = {"denoise": denoise, "apply": apply}
 
 
@@ -52,10 +57,11 @@ def descriptor_of(name: str) -> dict[str, Any]:
         "command-line": " ".join([f"quell {name}", *(_key(one) for one in found)]),
         "inputs": [_input(one) for one in found],
         "groups": [
-            {"id": heading.lower(), "name": heading, "members": members}
+            {"id": f"group_{heading.lower()}", "name": heading, "members": members}
             for heading, members in groups.items()
         ],
         "output-files": [_output(one) for one in found if one.is_written] + _beside(),
+        "error-codes": [{"code": code, "description": says} for code, says in STATUSES],
         "tags": {"domain": ["neuroinformatics", "mri"], "task": ["denoising"]},
     }
 

@@ -55,7 +55,9 @@ def _parameter(name: str, hint: Any, default: Any) -> Parameter:
     is_list = get_origin(kinds[0]) is list
     kind = KINDS[get_args(kinds[0])[0] if is_list else kinds[0]]
     is_option = isinstance(info, OptionInfo)
-    flag = (*(info.param_decls or ()), f"--{name.replace('_', '-')}")[0] if is_option else ""
+    # typer takes the first name of an option for its default until it reads the signature
+    named = [n for n in (info.default, *(info.param_decls or ())) if str(n).startswith("--")]
+    flag = (*named, f"--{name.replace('_', '-')}")[0] if is_option else ""
     is_required = default is inspect.Parameter.empty
     return Parameter(
         name=name,
