@@ -64,6 +64,7 @@ def test_boutiques_makes_the_command_that_is_meant(tmp_path):
     invocation = tmp_path / "invocation.json"
     invocation.write_text(json.dumps(asked))
     options = dict.fromkeys(("forcePathType", "debug", "sandbox"), False)
+    options["skipDataCollect"] = True  # it would ask the network
     executor = execution.LocalExecutor(str(COMMITTED), str(invocation), options)
     words = executor.cmd_line[0].split()
     assert words[:4] == ["quell", "denoise", "dwi.nii.gz", "out.nii.gz"]
