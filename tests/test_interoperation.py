@@ -20,7 +20,9 @@ os.environ.setdefault("NO_ET", "1")  # nipype asks the network for its newest ve
 
 def parsed(name):
     """The parameters of a command as its own parser has them."""
-    return [p for p in typer.main.get_command(app).get_command(None, name).params if p.name != "help"]
+    return [
+        p for p in typer.main.get_command(app).get_command(None, name).params if p.name != "help"
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

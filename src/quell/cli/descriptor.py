@@ -1,6 +1,7 @@
 """quell descriptor: what a command takes, as Boutiques describes tools (schema 0.5)."""
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -26,7 +27,7 @@ STATUSES = (
     (2, "The command can't be meant."),
     (130, "Stopped; the same command goes on."),
 )
-COMMANDS = {"denoise": denoise, "apply": apply}
+COMMANDS: dict[str, Callable[..., None]] = {"denoise": denoise, "apply": apply}
 
 
 def descriptor(

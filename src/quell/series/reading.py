@@ -1,7 +1,6 @@
 """Reading: NIfTI, MRtrix, FSL gradients, the BIDS sidecar; a bad file is refused in words."""
 
 import gzip
-import json
 import math
 import zlib
 from contextlib import suppress
@@ -14,6 +13,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from ..mif import MIF_ENDINGS, MifError, MifImage, gradients_of
+from .beside import beside, read_bvals, read_bvecs, read_sidecar
 from .phase import complex_of, radians
 from .scan import B0_MAX, InputError, Series, first_line, stem
 
@@ -59,7 +59,7 @@ def load(
         mask=None if mask is None else _read_mask(Path(mask), image, bad),
         path=path,
         sidecar=getattr(image, "sidecar", {})
-        | _read_sidecar(stem(path).with_name(stem(path).name + ".json")),
+        | read_sidecar(stem(path).with_name(stem(path).name + ".json")),
         n_nonfinite=n_bad,
         stored_dtype=image.header.get_data_dtype().name,
         nonfinite=bad if n_bad else None,
@@ -94,8 +94,8 @@ def bvals_of(path: str | Path, n_volumes: int, bval: str | Path | None = None) -
         own = _own_gradients(Path(path), _open(Path(path)))
         if own is not None:
             return own[0]
-    bval_path = Path(bval) if bval else _beside(Path(path), "bval", n_volumes)
-    return None if bval_path is None else _read_bvals(bval_path, n_volumes)
+    bval_path = Path(bval) if bval else beside(Path(path), "bval", n_volumes)
+    return None if bval_path is None else read_bvals(bval_path, n_volumes)
 
 
 def _gradients(
@@ -106,10 +106,10 @@ def _gradients(
     if own is not None:
         return {"bvals": own[0], "bvecs": own[1]}
     n_volumes = image.shape[3] if len(image.shape) == 4 else 1
-    bval_path = Path(bval) if bval else _beside(path, "bval", n_volumes)
-    bvec_path = Path(bvec) if bvec else _beside(path, "bvec", n_volumes)
-    bvals = None if bval_path is None else _read_bvals(bval_path, n_volumes)
-    bvecs = None if bvec_path is None else _read_bvecs(bvec_path, n_volumes, bvals)
+    bval_path = Path(bval) if bval else beside(path, "bval", n_volumes)
+    bvec_path = Path(bvec) if bvec else beside(path, "bvec", n_volumes)
+    bvals = None if bval_path is None else read_bvals(bval_path, n_volumes)
+    bvecs = None if bvec_path is None else read_bvecs(bvec_path, n_volumes, bvals)
     return {"bvals": bvals, "bvecs": bvecs, "bval_path": bval_path, "bvec_path": bvec_path}
 
 
@@ -306,79 +306,3 @@ def _as_the_scan(image: Any, affine: np.ndarray) -> Any:
     values = nib.orientations.apply_orientation(np.asarray(image.dataobj), turn)
     turned = image.affine @ nib.orientations.inv_ornt_aff(turn, image.shape[:3])
     return nib.Nifti1Image(values, turned, dtype=values.dtype)
-
-
-def _beside(path: Path, kind: str, n_volumes: int) -> Path | None:
-    """The gradient file of `kind` ("bval" or "bvec") that belongs to the scan, if there is one."""
-    own = stem(path)
-    for ending in (f".{kind}", f".{kind}s"):
-        if (found := own.with_name(own.name + ending)).is_file():
-            return found
-    shared = [p for name in (kind, f"{kind}s") if (p := path.parent / name).is_file()]
-    if len(shared) != 1:
-        return None
-    n_numbers = n_volumes * (1 if kind == "bval" else 3)
-    is_own = _read_numbers(shared[0]).size == n_numbers  # a folder's file may be another scan's
-    return shared[0] if is_own else None
-
-
-def _read_numbers(path: Path) -> np.ndarray:
-    """(rows, columns) of a text file of numbers, split by blanks, tabs or commas."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; check the path")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").replace(",", " ").splitlines()
-        rows = [[float(word) for word in line.split()] for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a text file of numbers ({first_line(error)}); give FSL bval and bvec"
-        ) from error
-    if not rows or len({len(row) for row in rows}) != 1:
-        raise InputError(f"{path} has no rows, or rows of unequal length; give FSL bval and bvec")
-    return np.array(rows)
-
-
-def _read_bvals(path: Path, n_volumes: int) -> np.ndarray:
-    """(V,) s/mm², written as a row or a column."""
-    bvals = _read_numbers(path)
-    if 1 not in bvals.shape or bvals.size != n_volumes:
-        raise InputError(
-            f"{path} holds {bvals.size} b-values and the scan {n_volumes} volumes; "
-            "give the file of this scan"
-        )
-    if not np.all(np.isfinite(bvals)) or bvals.min() < 0:
-        raise InputError(f"{path} holds a b-value that is negative or not a number; correct it")
-    return bvals.ravel()
-
-
-def _read_bvecs(path: Path, n_volumes: int, bvals: np.ndarray | None) -> np.ndarray:
-    """(V, 3) directions, written 3 x V or V x 3; b0 volumes have none and get zeros."""
-    bvecs = _read_numbers(path)
-    if bvecs.shape == (3, n_volumes):
-        bvecs = bvecs.T
-    if bvecs.shape != (n_volumes, 3):
-        rows, columns = bvecs.shape
-        raise InputError(
-            f"{path} is {rows} x {columns} and the scan has {n_volumes} volumes; "
-            f"3 x {n_volumes} is needed: give the file of this scan"
-        )
-    if bvals is not None:
-        bvecs = np.where((bvals <= B0_MAX)[:, None], 0.0, bvecs)
-    if not np.all(np.isfinite(bvecs)):
-        raise InputError(f"{path} holds a direction that is not a number; correct it")
-    return bvecs
-
-
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    """The json beside the scan, {} if there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        sidecar = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not readable JSON ({first_line(error)}); correct it or move it away"
-        ) from error
-    if not isinstance(sidecar, dict):
-        raise InputError(f"{path} is not a BIDS sidecar (an object with keys); move it away")
-    return sidecar
