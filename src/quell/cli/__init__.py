@@ -1,4 +1,4 @@
-"""The command line: quell denoise | train | apply | compare | evaluate | check | methods | ...
+"""The command line: quell denoise | train | apply | compare | evaluate | figure | check | methods | ...
 
 Here    One module a command; `options` holds the options that several share, `usage` writes the
         help. What fails anywhere below ends here, as one sentence and an exit status: 2 for a
@@ -23,6 +23,7 @@ from .compare import compare
 from .demo import demo
 from .denoise import denoise
 from .evaluate import evaluate
+from .figure import figure
 from .methods import methods
 from .reconstruct import reconstruct
 from .sample import sample
@@ -44,6 +45,7 @@ app.command(cls=Grouped, short_help="Denoise a scan with a model of many.")(appl
 app.command(cls=Grouped, short_help="Run many denoisers on one scan, side by side.")(compare)
 app.command(cls=Grouped, short_help="Judge denoised files, whoever made them.")(evaluate)
 app.command(cls=Grouped, short_help="Look at a scan before and after, in the browser.")(view)
+app.command(cls=Grouped, short_help="Draw a scan before and after, for a paper.")(figure)
 app.command("check", cls=Grouped, short_help="Say what a scan is and what is wrong with it.")(
     check_command
 )

@@ -1,6 +1,6 @@
 """The charts of the report, as PNG bytes, each in the theme that it is given."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -162,14 +162,14 @@ def shell_chart(facts: ReportFacts, theme: Theme) -> bytes:
 def power_chart(power: ResidualSpectrum, theme: Theme) -> bytes:
     """The residual's power over spatial frequency, beside the noise model's."""
     figure, axes = chart_axes(theme, 2.6)
-    draw_power(axes, {"residual": power}, (theme.after,), theme)
+    draw_power(axes, [("residual", power)], (theme.after,), theme)
     _legend(axes, theme)
     return png(figure)
 
 
 def draw_power(
     axes: Axes,
-    found: Mapping[str, ResidualSpectrum],
+    found: Sequence[tuple[str, ResidualSpectrum]],
     colours: Sequence[str],
     theme: Theme,
     thick: float = 1.8,
@@ -178,12 +178,12 @@ def draw_power(
 
     thick  points
     """
-    first = next(iter(found.values()))
+    first = found[0][1]
     width = 2.2 * thick
     axes.plot(first.frequency, first.expected, color=theme.before, lw=width, label="noise model")
-    for (name, power), colour in zip(found.items(), colours, strict=False):
+    for (name, power), colour in zip(found, colours, strict=False):
         axes.plot(power.frequency, power.measured, color=colour, lw=thick, label=name)
-    highest = max(float(max(p.expected.max(), p.measured.max())) for p in found.values())
+    highest = max(float(max(p.expected.max(), p.measured.max())) for _, p in found)
     axes.set_ylim(0, 1.3 * highest)
     axes.set_xlim(0, 0.5)
     axes.set_xlabel("spatial frequency, cycles per voxel")
