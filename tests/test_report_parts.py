@@ -101,7 +101,7 @@ def test_residual_and_noise_map_have_one_scale(facts) -> None:
 def test_the_spread_is_shown_over_the_volumes_that_have_one(facts) -> None:
     spread = np.zeros(facts.noisy.shape, np.float32)
     spread[..., 1:] = 3
-    (shown,) = own_maps(replace(facts, spread=spread))
+    (shown,) = own_maps(replace(facts, spread=spread), pass_over(facts))
     np.testing.assert_allclose(shown.volume, 3)
     assert "over 5 volumes" in shown.text
     assert "0.3 of σ" in shown.text

@@ -62,11 +62,12 @@ def average_maps(facts: ReportFacts, seen: Pass) -> list[Map]:
     worst = int(np.argmax(facts.statistics.ratio_per_volume))
     window = 0.0, figures.window_of(seen.noise, facts.mask)[1]
     n, m, r = seen.n_averaged, MEAN_WINDOW, RESIDUAL_WINDOW
+    of = ", rms over the volumes" if facts.sigma.ndim == 4 else ""
     return [
         Map("Removed", "Rms of before − after over all volumes, in the units of the scan, on "
             "the scale of the noise map beside it: the two should look alike, or this one a little "
             "darker.", seen.removed, window, "viridis", ""),
-        Map("Noise map", "σ, what the noise model says can be removed.",
+        Map("Noise map", f"σ, what the noise model says can be removed{of}.",
             seen.noise, window, "viridis", ""),
         Map("Removed over noise", "The first over the second: black is 1, as it should be; red is "
             "more than the noise, blue is noise left behind.",
@@ -79,7 +80,7 @@ def average_maps(facts: ReportFacts, seen: Pass) -> list[Map]:
     ]  # fmt: skip
 
 
-def own_maps(facts: ReportFacts) -> list[Map]:
+def own_maps(facts: ReportFacts, seen: Pass) -> list[Map]:
     """What the method says of its own result: how sure it is, and maps that it found."""
     found = []
     if facts.spread is not None:
@@ -92,7 +93,7 @@ def own_maps(facts: ReportFacts) -> list[Map]:
         found.append(
             Map("Uncertainty", f"How far samples of one volume lie apart: sd, rms over "
                 f"{len(volumes)} volumes. Bright is where the method guessed; noise that all "
-                f"samples kept is not in it. The median is {_share(spread, facts)} of σ.",
+                f"samples kept is not in it. The median is {_share(spread, seen.noise, facts.mask)} of σ.",
                 spread, window, "viridis", "")
         )  # fmt: skip
     for name, values in facts.maps.items():
@@ -108,7 +109,6 @@ OWN = {
 }
 
 
-def _share(spread: np.ndarray, facts: ReportFacts) -> str:
-    sigma = facts.noise_of(0)
-    where = facts.mask & (sigma > 0)
+def _share(spread: np.ndarray, sigma: np.ndarray, mask: np.ndarray) -> str:
+    where = mask & (sigma > 0)
     return number(float(np.median(spread[where] / sigma[where]))) if where.any() else "–"

@@ -73,7 +73,7 @@ def page_of(facts: ReportFacts) -> str:
         outlier_pictures=outlier_pictures(facts, view, found),
         tensors=[tile.tile(view) for tile in tensors],
         of_tensors=of_tensors,
-        own=[tile.tile(view) for tile in own_maps(facts)],
+        own=[tile.tile(view) for tile in own_maps(facts, seen)],
         charts=charts(facts),
         settings=rows_of(facts.settings),
         run=rows_of(facts.run),
