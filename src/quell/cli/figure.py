@@ -50,22 +50,22 @@ def figure(
         str,
         option(
             WHAT,
-            "rows, with commas: before, after, removed, averaged (what was removed, over all "
-            "directions), fa, md, sigma, and the charts spectrum and volumes",
+            "with commas: images (before and after), residuals (what was removed), averaged (the "
+            "same over all directions), noise (its map), fa, md; charts of what was removed: "
+            "spectrum, volumes, shells",
             metavar="NAMES",
         ),
-    ] = "before,after,removed",
+    ] = "images,residuals",
     plane: Annotated[str, option(WHAT, "axial, coronal or sagittal", metavar="NAME")] = "axial",
-    at: Annotated[
-        str,
+    index: Annotated[
+        int | None,
         option(
             WHAT,
-            "a number counts slices from 0, as they are stored; 12.5mm is a place in the "
-            "scanner, to head, front or right; default: the middle of the mask",
+            "counted from 0, as the file stores them; default: the middle of the mask",
             "--slice",
-            metavar="PLACE",
+            metavar="N",
         ),
-    ] = "",
+    ] = None,
     volume: Annotated[
         int | None,
         option(WHAT, "counted from 0; default: the middle of the highest shell", metavar="N"),
@@ -78,15 +78,22 @@ def figure(
         bool, option(WHAT, "only the mask and a little around it", "--crop/--no-crop")
     ] = True,
     width: Annotated[
-        float, option(LOOK, "mm; a column of a journal has about 85, a page 180", metavar="MM")
+        float, option(LOOK, "in mm; a column of a journal has about 85, a page 180", metavar="MM")
     ] = 180.0,
     dpi: Annotated[int, option(LOOK, "of a .png", metavar="N")] = 300,
-    titles: Annotated[
-        str,
-        option(LOOK, "of NOISY and the results, with commas; default: file names", metavar="NAMES"),
-    ] = "",
     labels: Annotated[
-        bool, option(LOOK, "a, b, c ... above the pictures", "--labels/--no-labels")
+        str,
+        option(
+            LOOK,
+            "names of NOISY and the results, with commas; default: file names",
+            metavar="NAMES",
+        ),
+    ] = "",
+    titles: Annotated[
+        bool, option(LOOK, "names above the pictures and beside the rows", "--titles/--no-titles")
+    ] = True,
+    letters: Annotated[
+        bool, option(LOOK, "a, b, c ... above the pictures", "--letters/--no-letters")
     ] = False,
     noise_law: Law = "auto",
     coils: Coils = None,
@@ -95,8 +102,9 @@ def figure(
 ) -> None:
     """Draw a scan before and after, and what was removed, as a figure for a paper.
 
-    Results stand side by side in one slice, one grey window and one scale. In .svg and .pdf text
-    stays text and pictures are the voxels themselves. What was removed is shown from -3 to 3 sigma.
+    Results stand side by side in one slice, one grey window and one scale; what was removed is
+    shown from -3 to 3 sigma. The left of a picture is the left of the person. In .svg and .pdf
+    text stays text and pictures are the voxels themselves.
     """
     asked = Figure(
         scan=noisy,
@@ -104,16 +112,17 @@ def figure(
         out=out,
         panels=_words(panels),
         plane=plane,
-        place=at.strip(),
+        index=index,
         volume=volume,
         sigma=sigma,
         mask=mask,
         bval=bval,
         bvec=bvec,
         window=_window(window),
-        titles=[title.strip() for title in titles.split(",")] if titles else (),
+        labels=[label.strip() for label in labels.split(",")] if labels else (),
+        is_titled=titles,
         is_cropped=crop,
-        is_lettered=labels,
+        is_lettered=letters,
         width=width,
         dpi=dpi,
         force=force,

@@ -1,6 +1,5 @@
 """Drawing: a figure for a paper, of denoised files of one scan, whoever made them."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 ENDINGS = (".pdf", ".svg", ".png")
 MOST_RESULTS = 8  # as many as there are colours to tell their curves by
-SLICE = re.compile(r"([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)\s*mm|(\d+)")
 
 
 @dataclass(frozen=True)
@@ -31,26 +29,27 @@ class Figure:
 
     out       .png, .svg or .pdf
     panels    of PANELS, in the order of their rows
-    place     a slice as text: a number, or a place such as "12.5mm"; empty for the middle
+    index     of the slice, as the file stores it; None for the middle of the mask
     volume    None for the middle one of the highest shell
     sigma     noise map; None to learn the noise
     window    data units shown as black and white
-    titles    of the scan and every result; none for the names of the files
+    labels    names of the scan and every result; none for those of the files
     """
 
     scan: Path
     results: Sequence[Path]
     out: Path
-    panels: Sequence[str] = ("before", "after", "removed")
+    panels: Sequence[str] = ("images", "residuals")
     plane: str = "axial"
-    place: str = ""
+    index: int | None = None
     volume: int | None = None
     sigma: Path | None = None
     mask: Path | None = None
     bval: Path | None = None
     bvec: Path | None = None
     window: tuple[float, float] | None = None
-    titles: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    is_titled: bool = True
     is_cropped: bool = True
     is_lettered: bool = False
     width: float = 180.0  # mm
@@ -65,9 +64,9 @@ class Figure:
             low, high = self.window
             raise InputError(f"a window from {low:g} to {high:g} shows nothing; give LOW,HIGH", 2)
         n_files = 1 + len(self.results)
-        if self.titles and len(self.titles) != n_files:
+        if self.labels and len(self.labels) != n_files:
             raise InputError(
-                f"{len(self.titles)} titles for {n_files} files; give one for NOISY and each "
+                f"{len(self.labels)} labels for {n_files} files; give one for NOISY and each "
                 "result, with commas between",
                 2,
             )
@@ -90,12 +89,6 @@ class Figure:
                 raise InputError(f"{panel!r} is no panel; choose from {', '.join(PANELS)}", 2)
         if self.plane not in PLANES:
             raise InputError(f"{self.plane!r} is no plane; choose from {', '.join(PLANES)}", 2)
-        if self.place and not SLICE.fullmatch(self.place):
-            raise InputError(
-                f"--slice {self.place} is not understood; give a number that counts from 0, or a "
-                "place such as 12.5mm",
-                2,
-            )
 
 
 def draw_files(asked: Figure, options: Options, voice: Voice) -> None:
@@ -114,7 +107,8 @@ def draw_files(asked: Figure, options: Options, voice: Voice) -> None:
         raise InputError(f"{asked.scan} is complex; give magnitudes of the scan and the results")
     set_threads(options.threads)
     facts = facts_of(asked, scan, options, voice)
-    write_sheet(asked.out, sheet_of(facts, asked.width, asked.dpi, asked.is_lettered))
+    look = asked.width, asked.dpi, asked.is_titled, asked.is_lettered
+    write_sheet(asked.out, sheet_of(facts, *look))
 
 
 def facts_of(asked: Figure, scan: Series, options: Options, voice: Voice) -> "PaperFacts":
@@ -122,14 +116,14 @@ def facts_of(asked: Figure, scan: Series, options: Options, voice: Voice) -> "Pa
     from ..report import PaperFacts
 
     named = names_of(asked.results)
-    titles = [printable(title) for title in asked.titles or [stem(asked.scan).name, *named]]
+    labels = [printable(label) for label in asked.labels or [stem(asked.scan).name, *named]]
     scan = replace(scan, mask=mask_of(scan))
     index, volume = index_of(asked, scan), volume_of(asked, scan)
     sigma, covariance = noise_for(asked, scan, options, voice)
     return PaperFacts(
-        name=titles[0],
+        name=labels[0],
         noisy=scan.data,
-        results=_results(titles[1:], asked.results, scan),
+        results=_results(labels[1:], asked.results, scan),
         mask=scan.where,
         affine=scan.affine,
         volume=volume,
@@ -147,24 +141,14 @@ def facts_of(asked: Figure, scan: Series, options: Options, voice: Voice) -> "Pa
 
 def index_of(asked: Figure, scan: Series) -> int | None:
     """The asked slice; None for the middle. Raises InputError (status 2) for one outside."""
-    from ..report import axis_through, slice_at
+    from ..report import axis_through
 
-    if not asked.place:
-        return None
-    match = SLICE.fullmatch(asked.place)
-    assert match is not None  # refused before
     n = scan.data.shape[axis_through(asked.plane, scan.affine)]
-    if match[1]:
-        index = slice_at(float(match[1]), asked.plane, scan.where, scan.affine)
-    else:
-        index = int(match[2])
-    if not 0 <= index < n:
+    if asked.index is not None and not 0 <= asked.index < n:
         raise InputError(
-            f"--slice {asked.place} lies outside; the scan has {n} {asked.plane} slices, "
-            f"0 to {n - 1}",
-            2,
+            f"there is no {asked.plane} slice {asked.index}; the scan has 0 to {n - 1}", 2
         )
-    return index
+    return asked.index
 
 
 def volume_of(asked: Figure, scan: Series) -> int:
@@ -211,11 +195,11 @@ def read_sigma(path: Path, scan: Series) -> np.ndarray:
 
 
 def _results(
-    titles: Sequence[str], paths: Sequence[Path], scan: Series
+    labels: Sequence[str], paths: Sequence[Path], scan: Series
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Every result by its title, read one after the other."""
-    for title, path in zip(titles, paths, strict=True):
+    """Every result by its label, read one after the other."""
+    for label, path in zip(labels, paths, strict=True):
         try:
-            yield title, read_result(path, scan)
+            yield label, read_result(path, scan)
         except InputError as error:
             raise InputError(f"{path} can't be drawn: {error}") from None

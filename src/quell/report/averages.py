@@ -93,7 +93,8 @@ def own_maps(facts: ReportFacts, seen: Pass) -> list[Map]:
         found.append(
             Map("Uncertainty", f"How far samples of one volume lie apart: sd, rms over "
                 f"{len(volumes)} volumes. Bright is where the method guessed; noise that all "
-                f"samples kept is not in it. The median is {_share(spread, seen.noise, facts.mask)} of σ.",
+                "samples kept is not in it. The median is "
+                f"{_share(spread, seen.noise, facts.mask)} of σ.",
                 spread, window, "viridis", "")
         )  # fmt: skip
     for name, values in facts.maps.items():

@@ -1,43 +1,28 @@
-"""What a figure for a paper shows of a scan and its results: one slice, one window, one scale.
+"""What a figure for a paper shows of a scan and its results: one slice, one window, one scale."""
 
-Here    Results stand side by side and a row has one scale, so that what differs between two
-        pictures is the methods'. Where there is one result only, its pictures fill up the rows.
-"""
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
-
-import nibabel as nib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from ..evaluate import shells
 from ..evaluate.spectrum import ResidualSpectrum, residual_spectrum
 from ..series import InputError
 from . import figures
 from .averages import MEAN_WINDOW
-from .charts import draw_power
 from .facts import over_sigma
-from .figures import LIGHT, _dress, _legend
-from .paper import SMALL, Panel, Row, Sheet, shortened
+from .paper import Panel
 from .pictures import RESIDUAL_WINDOW
 from .tensors import FA, MD, fa_and_md, tensor_volumes
 
-PICTURES = ("before", "after", "removed", "averaged", "fa", "md", "sigma")
-CHARTS = ("spectrum", "volumes")
-PANELS = (*PICTURES, *CHARTS)
-NEED_SIGMA = {"removed", "averaged", "sigma", *CHARTS}
-IMAGES = "images"  # the row that before and after share
+CHARTS = ("spectrum", "volumes", "shells")
+PANELS = ("images", "residuals", "averaged", "noise", "fa", "md", *CHARTS)
+NEED_SIGMA = {"residuals", "averaged", "noise", *CHARTS}
 NAMES = {
-    IMAGES: "", "removed": "removed", "averaged": "removed, averaged", "fa": "FA", "md": "MD",
-    "sigma": "noise map",
+    "images": "", "residuals": "removed", "averaged": "removed, averaged", "fa": "FA", "md": "MD",
+    "noise": "noise map",
 }  # fmt: skip
-# apart for the colour-blind, too, and in the order in which results come (Okabe and Ito)
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#a89c00")
-NAME_MM = 34.0  # of a result in a legend
-PER_ROW = 3  # pictures, where there is one result only
 
 Panels = dict[tuple[str, int], Panel]
 
@@ -101,22 +86,6 @@ class PaperFacts:
         return self.sigma if self.sigma.ndim == 3 else self.sigma[..., v]
 
 
-def slice_at(mm: float, plane: str, mask: np.ndarray, affine: np.ndarray) -> int:
-    """The slice nearest to a place, counted along the array's own axis; may lie outside.
-
-    mm      scanner coordinate towards the head, the front or the right, as the plane has it; an
-            oblique slice has it in the middle of the mask
-    plane   "axial", "coronal" or "sagittal"
-    mask    (X, Y, Z)
-    affine  (4, 4)  mm
-    """
-    centre, axis = figures.view_of(mask, affine).centre, figures.axis_through(plane, affine)
-    along = figures.THROUGH[plane]
-    here = float(nib.affines.apply_affine(affine, centre)[along])
-    step = float(affine[along, axis])
-    return round(centre[axis] + (mm - here) / step)
-
-
 @dataclass(eq=False)
 class Gathered:
     """What the figure is made of.
@@ -133,37 +102,10 @@ class Gathered:
     ratios: list[np.ndarray] = field(default_factory=list)
 
 
-def sheet_of(facts: PaperFacts, width: float, dpi: int, is_lettered: bool = False) -> Sheet:
-    """The figure: panels in rows, and charts.
-
-    width        mm
-    dpi          of a PNG
-    is_lettered  a, b, c ... above the pictures
-
-    Raises InputError for a panel that the scan can't give.
-    """
-    found = gathered(facts)
-    asked = list(dict.fromkeys(IMAGES if p in ("before", "after") else p for p in facts.panels))
-    drawings: dict[str, Callable[[Axes], None]] = {
-        "spectrum": partial(draw_spectra, found.names[1:], found.spectra),
-        "volumes": partial(draw_volumes, found.names[1:], found.ratios),
-    }
-    _, wide, tall = figures.cuts(facts.mask, facts.view)[facts.plane]
-    kinds = [kind for kind in asked if kind not in CHARTS]
-    arranged = packed if len(found.names) == 2 else table
-    return Sheet(
-        rows=arranged(found, kinds),
-        aspect=tall / wide,
-        letters=figures.LETTERS[facts.plane],
-        charts=[drawings[kind] for kind in asked if kind in CHARTS],
-        width=width,
-        dpi=dpi,
-        is_lettered=is_lettered,
-    )
-
-
 def gathered(facts: PaperFacts) -> Gathered:
     """All that is to be drawn, one result after the other."""
+    if "shells" in facts.panels and facts.bvals is None:
+        raise InputError("shells need b-values; give --bval, or leave them out of --panels")
     found, window = Gathered([facts.name]), facts.window
     for i, (name, denoised) in enumerate(facts.results, start=1):
         if window is None:
@@ -174,20 +116,20 @@ def gathered(facts: PaperFacts) -> Gathered:
         found.panels |= _of_result(facts, name, i, denoised, window)
         if "spectrum" in facts.panels:
             found.spectra.append(_spectrum(facts, denoised))
-        if "volumes" in facts.panels:
+        if not {"volumes", "shells"}.isdisjoint(facts.panels):
             found.ratios.append(_ratios(facts, denoised))
     return found
 
 
 def _of_scan(facts: PaperFacts, window: tuple[float, float]) -> Panels:
     found = _tensors(facts, facts.name, 0, facts.noisy)
-    if "before" in facts.panels:
+    if "images" in facts.panels:
         noisy = facts.noisy[..., facts.volume]
-        found[IMAGES, 0] = Panel(facts.name, _cut(noisy, facts), window)
-    if "sigma" in facts.panels:
+        found["images", 0] = Panel(facts.name, _cut(noisy, facts), window, unit="a.u.")
+    if "noise" in facts.panels:
         sigma = np.nan_to_num(facts.noise_of(facts.volume))
         shown = 0.0, figures.window_of(sigma, facts.mask)[1]
-        found["sigma", 0] = Panel(NAMES["sigma"], _cut(sigma, facts), shown, "viridis", "a.u.")
+        found["noise", 0] = Panel(NAMES["noise"], _cut(sigma, facts), shown, "viridis", "a.u.")
     return found
 
 
@@ -195,11 +137,11 @@ def _of_result(
     facts: PaperFacts, name: str, i: int, denoised: np.ndarray, window: tuple[float, float]
 ) -> Panels:
     found, v, r, m = _tensors(facts, name, i, denoised), facts.volume, RESIDUAL_WINDOW, MEAN_WINDOW
-    if "after" in facts.panels:
-        found[IMAGES, i] = Panel(name, _cut(denoised[..., v], facts), window)
-    if "removed" in facts.panels:
+    if "images" in facts.panels:
+        found["images", i] = Panel(name, _cut(denoised[..., v], facts), window, unit="a.u.")
+    if "residuals" in facts.panels:
         removed = over_sigma(facts.noisy[..., v] - denoised[..., v], facts.noise_of(v))
-        found["removed", i] = Panel(NAMES["removed"], _cut(removed, facts), (-r, r), unit="σ")
+        found["residuals", i] = Panel(NAMES["residuals"], _cut(removed, facts), (-r, r), unit="σ")
     if "averaged" in facts.panels:
         mean = _averaged(facts, denoised)
         found["averaged", i] = Panel(NAMES["averaged"], _cut(mean, facts), (-m, m), unit="σ")
@@ -253,79 +195,3 @@ def _ratios(facts: PaperFacts, denoised: np.ndarray) -> np.ndarray:
 
 def _cut(volume: np.ndarray, facts: PaperFacts) -> np.ndarray:
     return figures.cuts(volume, facts.view)[facts.plane][0]
-
-
-# ---- in rows -------------------------------------------------------------------------------------
-
-
-def table(found: Gathered, kinds: Sequence[str]) -> list[Row]:
-    """A row for each kind and a column for the scan and each result, their names on top.
-
-    The noise map takes the scan's place in a row that has nothing of the scan.
-    """
-    noise_map = found.panels.get(("sigma", 0))
-    rows = [(kind, _row(found, kind)) for kind in kinds if kind != "sigma"]
-    if noise_map is not None:
-        with_place = [row for _, row in rows if row[0] is None]
-        if not with_place:
-            with_place = [[None] * len(found.names)]
-            rows.append(("sigma", with_place[0]))
-        with_place[0][0] = noise_map
-    columns = [i for i in range(len(found.names)) if any(row[i] is not None for _, row in rows)]
-    shown, headed = [], set()
-    for kind, row in rows:
-        panels: list[Panel | None] = []
-        for i in columns:
-            panel = row[i]
-            if panel is not None and panel is not noise_map:
-                panel = replace(panel, title="" if i in headed else found.names[i])
-                headed.add(i)
-            panels.append(panel)
-        shown.append(Row(panels, "" if kind == "sigma" else NAMES[kind]))
-    return shown
-
-
-def packed(found: Gathered, kinds: Sequence[str]) -> list[Row]:
-    """Rows of three: before, after and what was removed; pairs and single pictures beyond."""
-    every = [[p for p in _row(found, kind) if p is not None] for kind in kinds]
-    pairs = [row for row in every if len(row) > 1]
-    singles = [row[0] for row in every if len(row) == 1]
-    rows: list[list[Panel]] = [[*pair, *singles[i : i + 1]] for i, pair in enumerate(pairs)]
-    left = singles[len(pairs) :]
-    rows += [left[i : i + PER_ROW] for i in range(0, len(left), PER_ROW)]
-    most = max((len(row) for row in rows), default=0)
-    return [Row([*row, *[None] * (most - len(row))]) for row in rows]
-
-
-def _row(found: Gathered, kind: str) -> list[Panel | None]:
-    return [found.panels.get((kind, i)) for i in range(len(found.names))]
-
-
-# ---- charts --------------------------------------------------------------------------------------
-
-
-def draw_spectra(names: Sequence[str], spectra: Sequence[ResidualSpectrum], axes: Axes) -> None:
-    """The power of what each result removed, beside the noise model's."""
-    found = list(zip(_in_legend(names), spectra, strict=True))
-    draw_power(axes, found, COLOURS, LIGHT, thick=1.0)
-    _dress(axes, LIGHT, SMALL)
-    _legend(axes, LIGHT, SMALL)
-
-
-def draw_volumes(names: Sequence[str], ratios: Sequence[np.ndarray], axes: Axes) -> None:
-    """The size of what each result removed, volume by volume."""
-    axes.axhline(1, color=LIGHT.ink, lw=0.8, ls="--")
-    for name, ratio, colour in zip(_in_legend(names), ratios, COLOURS, strict=False):
-        axes.plot(np.arange(ratio.size), ratio, "o", ms=2, color=colour, label=name)
-    axes.set_ylim(0, 1.35 * max(1.0, float(np.nanmax(ratios))))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("volume")
-    axes.set_ylabel("residual sd / σ")
-    _dress(axes, LIGHT, SMALL)
-    _legend(axes, LIGHT, SMALL)
-
-
-def _in_legend(names: Sequence[str]) -> list[str]:
-    """Short names; matplotlib would leave out one that begins with an underscore."""
-    short = [shortened(name, NAME_MM, SMALL) for name in names]
-    return [f" {name}" if name.startswith("_") else name for name in short]

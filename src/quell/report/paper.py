@@ -20,15 +20,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 
 from ..series import InputError, replacing
 from .figures import LIGHT, _draw_plane, _letter_edges, rendered
+from .lettering import INCH, SMALL, TEXT, shortened, wide
 from .pictures import BAR, number
 
-INCH, POINT = 25.4, 25.4 / 72  # mm
-TEXT, SMALL = 7.0, 6.0  # points, of headings and of numbers
 GAP = 1.2  # mm between pictures
 HEAD, SIDE, FOOT = 3.8, 3.8, 3.6  # mm: headings above, names of rows at the left, scales below
 BAR_MM = 16.0, 1.3  # a scale, at most so wide
@@ -129,25 +126,6 @@ def bytes_of(sheet: Sheet, ending: str) -> bytes:
         else:
             figure.savefig(file, format=ending, metadata=METADATA[ending])
     return file.getvalue()
-
-
-def shortened(text: str, mm: float, size: float = TEXT, weight: str = "normal") -> str:
-    """The text, its middle left out where it is wider than that."""
-    if wide(text, size, weight) <= mm:
-        return text
-    for kept in range(min(len(text), 200) - 1, 0, -1):
-        tried = text[: kept - kept // 2].rstrip() + "…" + text[len(text) - kept // 2 :].lstrip()
-        if wide(tried, size, weight) <= mm:
-            return tried
-    return "…"
-
-
-def wide(text: str, size: float = TEXT, weight: str = "normal") -> float:
-    """mm that a text takes."""
-    if not text:
-        return 0.0
-    outline = TextPath((0, 0), text, prop=FontProperties(size=size, weight=weight))
-    return float(outline.get_extents().x1) * POINT
 
 
 def _snap(figure: Figure, dpi: int) -> None:
