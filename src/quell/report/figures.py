@@ -185,10 +185,12 @@ def _draw_plane(axes: Axes, picture: np.ndarray, window: tuple[float, float], co
 
 def _letter_edges(axes: Axes, letters: str, size: float, away: float = 6.48) -> None:
     """The plane's letters, so many points from its edges; below 0 inside."""
+    behind = {"facecolor": "black", "alpha": 0.5, "lw": 0, "pad": 0.8}
     spots = [(0, 0.5, -away, 0), (1, 0.5, away, 0), (0.5, 0, 0, -away), (0.5, 1, 0, away)]
     for letter, (x, y, dx, dy) in zip(letters, spots, strict=True):
         axes.annotate(letter, (x, y), (dx, dy), "axes fraction", textcoords="offset points",
-                      color="#c8c8c8", size=size, ha="center", va="center")  # fmt: skip
+                      color="#c8c8c8", size=size, ha="center", va="center",
+                      bbox=behind if away < 0 else None)  # fmt: skip
 
 
 def chart_axes(theme: Theme, height: float) -> tuple[Figure, Axes]:

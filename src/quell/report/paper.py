@@ -29,7 +29,7 @@ from .pictures import BAR, number
 GAP = 1.2  # mm between pictures
 HEAD, SIDE, FOOT = 3.8, 3.8, 3.6  # mm: headings above, names of rows at the left, scales below
 BAR_MM = 16.0, 1.3  # a scale, at most so wide
-CHART_MM, AROUND_MM = 38.0, (10.5, 8.5, 2.0, 1.5)  # height; left, bottom, right, top of its axes
+CHART_MM, AROUND_MM = 38.0, (12.0, 8.5, 2.0, 1.5)  # height; left, bottom, right, top of its axes
 NARROWEST = 8.0  # mm of a picture in which anything can be seen
 WIDTHS, DPIS = (20.0, 500.0), (50, 2400)
 MOST_PIXELS = 100_000_000
