@@ -26,6 +26,7 @@ from quell.view import Server, open_scans
 DOCS = Path(__file__).parents[1] / "docs"
 WIDE, HIGH = 1200, 900  # px of the window
 MARGIN = 24  # px
+PATIENCE = 300_000  # ms; the graphics are computed by the processor
 VOLUME = 12  # one of the 40 directions, as in picture.png
 MOST_BYTES = 400_000
 FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
@@ -72,6 +73,7 @@ def chromium() -> Iterator[Browser]:
 
 def opened(browser: Browser, address: str) -> Page:
     page = browser.new_page(viewport={"width": WIDE, "height": HIGH}, color_scheme="light")
+    page.set_default_timeout(PATIENCE)
     page.goto(address)
     return page
 
@@ -90,12 +92,12 @@ def view(browser: Browser, folder: Path) -> bytes:
     with Server(open_scans(noisy, [denoised], noise)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = opened(browser, server.address)
-        page.wait_for_selector("body[data-ready=yes]", timeout=120_000)
+        page.wait_for_selector("body[data-ready=yes]")
         page.select_option("#difference", "ratio")
         page.select_option("#slices", "axial")
         page.fill("#volume", str(VOLUME))
         page.evaluate("document.activeElement.blur()")
-        page.wait_for_selector(f"body[data-volume='{VOLUME}']", timeout=60_000)
+        page.wait_for_selector(f"body[data-volume='{VOLUME}']")
         page.wait_for_selector("body[data-voxel]")
         page.wait_for_timeout(2000)  # for the graphics
         shot = down_to(page, ".below")
