@@ -25,7 +25,7 @@ from quell.view import Server, open_scans
 
 DOCS = Path(__file__).parents[1] / "docs"
 WIDE, HIGH = 1200, 900  # px of the window
-MARGIN = 24  # px
+MARGIN = 16  # px
 PATIENCE = 300_000  # ms; the graphics are computed by the processor
 VOLUME = 12  # one of the 40 directions, as in picture.png
 MOST_BYTES = 400_000
