@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -468,3 +469,38 @@ def test_a_map_that_cannot_be_written_is_refused(quell, scan, tmp_path, method, 
     ended = quell("denoise", scan, tmp_path / "o.nii.gz", "--method", method, "--map-out", words)
     assert ended.status == 2
     assert said in ended.err
+
+
+def test_the_list_of_commands_needs_no_heavy_library():
+    """`quell --help` answers at once: torch, numpy and nibabel come with a command."""
+    words = "import sys; sys.argv = ['quell', '--help']\nfrom quell.cli import main\n"
+    words += "try:\n    main()\nexcept SystemExit:\n    pass\n"
+    words += "print(sorted({'torch', 'numpy', 'scipy', 'nibabel', 'rich'} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+    assert ran.stdout.splitlines()[-1] == "[]", ran.stdout + ran.stderr
+    assert "Denoise a scan." in ran.stdout
+
+
+def test_every_command_of_the_list_is_there_and_no_other():
+    from quell.cli import COMMANDS, Commands
+
+    group = Commands(name="quell")
+    modules = {path.stem for path in Path(usage.__file__).parent.glob("*.py")}
+    assert {module for module, _, _ in COMMANDS.values()} == modules - {
+        "__init__",
+        "options",
+        "usage",
+    }
+    for name in COMMANDS:
+        assert group.get_command(None, name).name == name
+    assert group.get_command(None, "denoised") is None
+
+
+def test_public_names_are_there_without_asking_for_their_modules():
+    import quell
+
+    for name in quell.__all__:
+        assert getattr(quell, name) is not None
+        assert name in dir(quell)
+    with pytest.raises(AttributeError, match="no attribute 'denoised'"):
+        quell.denoised  # noqa: B018

@@ -213,7 +213,7 @@ def test_it_prints_the_address_only_and_ends_cleanly(folder, how):
     connection.request("GET", f"/{token}/")
     connection.getresponse().read()  # and stays open, as a browser's does
     running.send_signal(how)
-    out, err = running.communicate(timeout=20)
+    out, err = running.communicate(timeout=60)
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32}/\n", address)
     assert (running.returncode, out, err) == (0, "", "")
 

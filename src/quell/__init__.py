@@ -8,12 +8,36 @@ Reading order: pipeline, series, checks, scaling, noise, slices, unet, trainer, 
 evaluate, report.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
-from .methods import METHODS
-from .pipeline import Options, Result, denoise
-from .series import InputError, Series, load
+if TYPE_CHECKING:
+    from .methods import METHODS
+    from .pipeline import Options, Result, denoise
+    from .series import InputError, Series, load
 
 __version__ = version("quell")
 
 __all__ = ["InputError", "METHODS", "Options", "Result", "Series", "denoise", "load"]
+
+PLACES = {
+    "METHODS": "methods",
+    "Options": "pipeline",
+    "Result": "pipeline",
+    "denoise": "pipeline",
+    "InputError": "series",
+    "Series": "series",
+    "load": "series",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, imported when it is first used: torch alone takes a second."""
+    if name not in PLACES:
+        raise AttributeError(f"module 'quell' has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *PLACES])

@@ -1,59 +1,73 @@
 """The command line: quell denoise | train | apply | compare | evaluate | figure | check | ...
 
-Here    One module a command; `options` holds the options that several share, `usage` writes the
-        help. What fails anywhere below ends here, as one sentence and an exit status: 2 for a
-        command that can't be meant, 1 for a scan or a machine that can't do it.
+Here    One module a command, imported when it is asked for; `options` holds the options that
+        several share, `usage` writes the help. What fails anywhere below ends here, as one
+        sentence and an exit status: 2 for a command that can't be meant, 1 for a scan or a machine
+        that can't do it.
 """
 
 import os
 import signal
 import sys
 import traceback
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .. import __version__
-from ..series import InputError
-from ..voice import printable
-from .apply import apply
-from .check import check_command
-from .compare import compare
-from .demo import demo
-from .denoise import denoise
-from .evaluate import evaluate
-from .figure import figure
-from .methods import methods
-from .reconstruct import reconstruct
-from .sample import sample
-from .simulate import simulate
-from .train import train
 from .usage import Grouped, UsageError, sentence_of
-from .view import view
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
-    help="Remove noise from MRI scans, learning from the noisy scan itself. Not a medical device.",
-)
-app.command(cls=Grouped)(denoise)
-app.command(cls=Grouped, short_help="Learn one model from many scans.")(train)
-app.command(cls=Grouped, short_help="Denoise a scan with a model of many.")(apply)
-app.command(cls=Grouped, short_help="Run many denoisers on one scan, side by side.")(compare)
-app.command(cls=Grouped, short_help="Judge denoised files, whoever made them.")(evaluate)
-app.command(cls=Grouped, short_help="Look at a scan before and after, in the browser.")(view)
-app.command(cls=Grouped, short_help="Draw a scan before and after, for a paper.")(figure)
-app.command("check", cls=Grouped, short_help="Say what a scan is and what is wrong with it.")(
-    check_command
-)
-app.command(cls=Grouped, short_help="List every method with its settings and paper.")(methods)
-app.command(cls=Grouped, short_help="Make images from raw k-space, to be denoised.")(reconstruct)
-app.command(cls=Grouped, short_help="Make a noisy scan whose truth is known.")(simulate)
-app.command(cls=Grouped, short_help="Draw images from a diffusion model.")(sample)
-app.command(cls=Grouped, short_help="Denoise the real scan that comes with quell.")(demo)
+HELP = "Remove noise from MRI scans, learning from the noisy scan itself. Not a medical device."
+
+# name: its module here, its function, what the list of commands says of it
+COMMANDS = {
+    "denoise": ("denoise", "denoise", "Denoise a scan."),
+    "train": ("train", "train", "Learn one model from many scans."),
+    "apply": ("apply", "apply", "Denoise a scan with a model of many."),
+    "compare": ("compare", "compare", "Run many denoisers on one scan, side by side."),
+    "evaluate": ("evaluate", "evaluate", "Judge denoised files, whoever made them."),
+    "view": ("view", "view", "Look at a scan before and after, in the browser."),
+    "figure": ("figure", "figure", "Draw a scan before and after, for a paper."),
+    "check": ("check", "check_command", "Say what a scan is and what is wrong with it."),
+    "methods": ("methods", "methods", "List every method with its settings and paper."),
+    "reconstruct": ("reconstruct", "reconstruct", "Make images from raw k-space, to be denoised."),
+    "simulate": ("simulate", "simulate", "Make a noisy scan whose truth is known."),
+    "sample": ("sample", "sample", "Draw images from a diffusion model."),
+    "demo": ("demo", "demo", "Denoise the real scan that comes with quell."),
+}
+
+PLAIN: dict[str, Any] = {
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+}
+
+
+class Commands(TyperGroup):
+    """The commands, each imported when it is asked for: the list of them needs no torch."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module, function, _ = COMMANDS[cmd_name]
+        alone = typer.Typer(**PLAIN)
+        command = getattr(import_module(f"{__name__}.{module}"), function)
+        alone.command(cmd_name, cls=Grouped)(command)
+        return typer.main.get_command(alone)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, said) for name, (_, _, said) in COMMANDS.items()])
+
+
+app = typer.Typer(cls=Commands, help=HELP, **PLAIN)
 
 
 @app.callback(invoke_without_command=True)
@@ -82,8 +96,6 @@ def main() -> None:
         sys.stdout.flush()
     except UsageError as error:
         _fail(sentence_of(error), 2)
-    except InputError as error:
-        _fail(str(error), error.status)
     except KeyboardInterrupt as error:
         _fail(str(error) or "stopped; nothing was written", INTERRUPTED)
     except BrokenPipeError:  # the reader has seen enough, as in `quell check scan | head -1`
@@ -94,7 +106,7 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
     except Exception as error:
-        _fail(OUT_OF_MEMORY if _is_out_of_memory(error) else _unexpected(error), 1)
+        _fail(*_said(error))
 
 
 def _run(arguments: list[str]) -> None:
@@ -105,6 +117,15 @@ def _run(arguments: list[str]) -> None:
             command.invoke(context)
     except typer.Exit as exit_:
         sys.exit(exit_.exit_code)
+
+
+def _said(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit status of what failed."""
+    from ..series import InputError  # not before: it brings numpy and nibabel
+
+    if isinstance(error, InputError):
+        return str(error), error.status
+    return OUT_OF_MEMORY if _is_out_of_memory(error) else _unexpected(error), 1
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -126,5 +147,7 @@ def _unexpected(error: Exception) -> str:
 
 
 def _fail(sentence: str, status: int) -> None:
+    from ..voice import printable
+
     print(f"quell: {printable(sentence)}", file=sys.stderr)
     sys.exit(status)

@@ -90,11 +90,11 @@ def own_maps(facts: ReportFacts, seen: Pass) -> list[Map]:
             power += facts.spread[..., v] ** 2
         spread = np.sqrt(power / max(1, len(volumes)))
         window = 0.0, figures.window_of(spread, facts.mask)[1]
+        share = _share(spread, seen.noise, facts.mask)
         found.append(
             Map("Uncertainty", f"How far samples of one volume lie apart: sd, rms over "
                 f"{len(volumes)} volumes. Bright is where the method guessed; noise that all "
-                "samples kept is not in it. The median is "
-                f"{_share(spread, seen.noise, facts.mask)} of σ.",
+                f"samples kept is not in it. The median is {share} of σ.",
                 spread, window, "viridis", "")
         )  # fmt: skip
     for name, values in facts.maps.items():
