@@ -34,7 +34,7 @@ NARROWEST = 8.0  # mm of a picture in which anything can be seen
 WIDTHS, DPIS = (20.0, 500.0), (50, 2400)
 MOST_PIXELS = 100_000_000
 INK = LIGHT.ink
-SETTINGS = {
+SETTINGS: Any = {  # matplotlib types each key by itself
     "svg.fonttype": "none",
     "svg.hashsalt": "quell",  # ids would be drawn at random
     "pdf.fonttype": 42,  # TrueType, as journals ask
@@ -138,7 +138,7 @@ def _snap(figure: Figure, dpi: int) -> None:
             2,
         )
     figure.dpi = dpi
-    figure.set_size_inches([(n + 0.01) / dpi for n in pixels])
+    figure.set_size_inches(*((n + 0.01) / dpi for n in pixels))
 
 
 class _Drawing:
@@ -239,8 +239,9 @@ class _Drawing:
         return self.figure.add_axes(place)
 
     def _write(self, x: float, y: float, text: str, **how: Any) -> None:
-        given = {"color": INK, "size": TEXT, "ha": "center", "va": "center_baseline"} | how
-        self.figure.text(x / self.size[0], 1 - y / self.size[1], text, **given)
+        given: dict[str, Any] = {"size": TEXT, "ha": "center", "va": "center_baseline"}
+        given |= how
+        self.figure.text(x / self.size[0], 1 - y / self.size[1], text, color=INK, **given)
 
 
 _Scale = tuple[tuple[float, float], str, str]
