@@ -54,9 +54,7 @@ def denoise(folder: Path) -> None:
     with as_file(files("quell") / "demo_scan") as demo:
         for name in NAMES:
             shutil.copyfile(demo / name, folder / name)
-    words = (
-        "denoise dwi.nii.gz denoised.nii.gz --noise-out noise.nii.gz --seed 0"
-    )
+    words = "denoise dwi.nii.gz denoised.nii.gz --noise-out noise.nii.gz --seed 0"
     subprocess.run([sys.executable, "-m", "quell", *words.split()], cwd=folder, check=True)
 
 
