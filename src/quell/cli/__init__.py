@@ -1,4 +1,4 @@
-"""The command line: quell denoise | train | apply | compare | evaluate | check | methods | ...
+"""The command line: quell denoise | train | apply | compare | evaluate | figure | check | ...
 
 Here    One module a command, imported when it is asked for; `options` holds the options that
         several share, `usage` writes the help. What fails anywhere below ends here, as one
@@ -30,6 +30,7 @@ COMMANDS = {
     "compare": ("compare", "compare", "Run many denoisers on one scan, side by side."),
     "evaluate": ("evaluate", "evaluate", "Judge denoised files, whoever made them."),
     "view": ("view", "view", "Look at a scan before and after, in the browser."),
+    "figure": ("figure", "figure", "Draw a scan before and after, for a paper."),
     "check": ("check", "check_command", "Say what a scan is and what is wrong with it."),
     "methods": ("methods", "methods", "List every method with its settings and paper."),
     "reconstruct": ("reconstruct", "reconstruct", "Make images from raw k-space, to be denoised."),
