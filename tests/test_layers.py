@@ -19,6 +19,7 @@ ORDER = (
     "voice",
     "mif",
     "series",
+    "loopback",
     "processes",
     "kspace",
     "settings",
@@ -40,6 +41,7 @@ ORDER = (
     "matching",
     "sampling",
     "trainer",
+    "glimpse",
     "calibration",
     "images",
     "divergence",
@@ -51,6 +53,7 @@ ORDER = (
     "evaluate",
     "report",
     "view",
+    "live",
     "pipeline",
     "models",
     "prepared",
@@ -72,6 +75,7 @@ ONLY_FROM: dict[str, set[str]] = {
     "voice": {"run"},
     "mif": set(),
     "series": {"mif"},
+    "loopback": {"series"},
     "processes": {"run", "series"},
     "kspace": {"series"},
     "methods": {
@@ -101,7 +105,8 @@ ONLY_FROM: dict[str, set[str]] = {
     "simulate": {"series", "kspace", "scaling", "noise"},
     "evaluate": {"series", "noise"},
     "report": {"run", "series", "checks", "noise", "evaluate"},
-    "view": {"series", "voice"},
+    "live": {"run", "voice", "series", "loopback", "glimpse"},
+    "view": {"series", "voice", "loopback"},
 }
 
 MAY_IMPORT_METHODS = {

@@ -16,6 +16,7 @@ import numpy as np
 
 from .contrasts import load_contrasts
 from .demodulation import along
+from .evaluate import headline, verdict
 from .kspace import join, load_kspace, reconstruct
 from .methods import CanSample, Method
 from .models import Fit, options_of, read_model, refuse_model_of_one_scan, write_model
@@ -150,7 +151,8 @@ def denoise_file(
     lie in a hidden folder beside the output until the run is complete.
     """
     start = time.monotonic()
-    _refuse_paths(files, force)
+    refuse_paths(files, force)
+    voice.stage("reading")
     scan = load(files.scan, files.bval, files.bvec, files.mask, files.phase)
     if files.phase_out and not np.iscomplexobj(scan.data):
         raise InputError("there is no phase to write; give --phase, or leave --phase-out out", 2)
@@ -185,7 +187,7 @@ def denoise_file(
             work=files.work,
             voice=voice,
         )
-        _write(files, result, scan, options, command)
+        verdict_said = _write(files, result, scan, options, command, voice)
     except KeyboardInterrupt:
         if not remains(files.work):
             raise
@@ -195,6 +197,7 @@ def denoise_file(
         remains(files.work)
         raise
     shutil.rmtree(files.work, ignore_errors=True)
+    voice.judged(*verdict_said)
     voice.say(f"wrote {files.out} in {time.monotonic() - start:.0f} s")
     if files.report:
         voice.say(f"report {files.report}")
@@ -221,7 +224,7 @@ def remains(work: Path) -> bool:
     return work.exists()
 
 
-def _refuse_paths(files: Files, force: bool) -> None:
+def refuse_paths(files: Files, force: bool) -> None:
     """Raise InputError for outputs that can't or must not be written, before any work is done."""
     images = files.out, files.noise_out, files.residual_out, files.phase_out, files.spread_out
     for path in (*images, *(path for _, path in files.maps)):
@@ -291,8 +294,10 @@ def _refuse_maps(files: Files, method: Method) -> None:
             raise InputError(f"{method.name} finds no map {name!r}; {known}", 2)
 
 
-def _write(files: Files, result: Result, scan: Series, options: Options, command: str) -> None:
-    """Everything that was asked for, or nothing and the files as they were.
+def _write(
+    files: Files, result: Result, scan: Series, options: Options, command: str, voice: Voice
+) -> tuple[str, str]:
+    """Everything that was asked for, or nothing and the files as they were; returns the verdict.
 
     The results are written into a hidden folder beside their places, then moved there. What an
     earlier run left there goes, also a gradient file that this scan does not have.
@@ -303,12 +308,13 @@ def _write(files: Files, result: Result, scan: Series, options: Options, command
             path.parent.mkdir(parents=True, exist_ok=True)
         moved: Any = {name: new.get(getattr(files, name)) for name in Files.ASKED}
         moved["maps"] = tuple((name, new[path]) for name, path in files.maps)
-        _write_all(replace(files, **moved), result, scan, options, command)
+        said = _write_all(replace(files, **moved), result, scan, options, command, voice)
         for path, written in new.items():
             if written.exists():
                 os.replace(written, path)
             else:
                 path.unlink(missing_ok=True)
+        return said
     except InputError as error:
         hidden = os.path.join(files.work.name, "new", "")
         raise InputError(str(error).replace(hidden, "")) from error
@@ -322,7 +328,17 @@ def _write(files: Files, result: Result, scan: Series, options: Options, command
             remains(folder.parent)
 
 
-def _write_all(files: Files, result: Result, scan: Series, options: Options, command: str) -> None:
+def _write_all(
+    files: Files, result: Result, scan: Series, options: Options, command: str, voice: Voice
+) -> tuple[str, str]:
+    """Every file; returns the level and the sentence of the verdict."""
+    said = headline(verdict(result.statistics, result.floor_removed))
+    if files.report:
+        from .report import write_report  # brings matplotlib: only where a page is wanted
+
+        voice.stage("report")
+        said = write_report(files.report, report_facts(result, scan, options, command))
+    voice.stage("writing")
     if files.noise_out:
         write_image(files.noise_out, result.noise_map, scan, command)
     if files.residual_out:
@@ -344,10 +360,6 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
         write_image(path, result.kept[f"{name} map"], whole, command)
     if files.model_out:
         write_model(files.model_out, result, scan, options)
-    if files.report:
-        from .report import write_report  # brings matplotlib: only where a page is wanted
-
-        write_report(files.report, report_facts(result, scan, options, command))
     if len(files.beside) > 1:
         copy_gradients(scan, files.out)
     if files.beside:
@@ -356,6 +368,7 @@ def _write_all(files: Files, result: Result, scan: Series, options: Options, com
             file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bare bytes
     is_pair = files.phase is not None  # magnitude in, magnitude out
     write_image(files.out, np.abs(result.denoised) if is_pair else result.denoised, scan, command)
+    return said
 
 
 def sample_file(
@@ -372,7 +385,7 @@ def sample_file(
 
     Raises InputError for a model that is none, or of a method that can't draw images.
     """
-    _refuse_paths(Files(model, out), force)
+    refuse_paths(Files(model, out), force)
     bundle = read_model(model)
     options = options_of(bundle, Options(seed=seed, device=device))
     method, where = refuse_options(options)
@@ -410,7 +423,7 @@ def reconstruct_files(
     Raises InputError, with nothing written, for what can't be read, used or written.
     """
     for path in raw:
-        _refuse_paths(Files(path, out), force)
+        refuse_paths(Files(path, out), force)
     kspace = join([load_kspace(path, axes, key) for path in raw])
     series = reconstruct(kspace, combine)
     said = series.sidecar["Reconstruction"]

@@ -81,6 +81,14 @@ Threads = Annotated[
     int | None,
     option(RUN, "CPU threads; default: all", "--threads", "--nthreads", min=1, metavar="N"),
 ]
+Port = Annotated[
+    int | None,
+    option(RUN, "of the page, on this machine; default: a free one", min=1, max=65535, metavar="N"),
+]
+Live = Annotated[
+    bool, option(RUN, "show the run in the browser while it runs: loss, slice, verdict", "--live")
+]
+NoBrowser = Annotated[bool, option(RUN, "only print the page's address", "--no-browser")]
 IsStrict = Annotated[bool, option(RUN, "warnings of the checks are errors", "--strict")]
 IsQuiet = Annotated[bool, option(RUN, "print errors only", "--quiet", "-q")]
 
