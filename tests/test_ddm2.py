@@ -17,7 +17,7 @@ from quell.matching import calibrate, match, match_variance
 from quell.methods import make
 from quell.methods.ddm2 import Ddm2
 from quell.noise import LAGS, NoiseModel
-from quell.run import Run
+from quell.run import Run, Voice
 from quell.schedule import reverse_warmup
 from quell.series import InputError, Series
 from quell.simulate import corrupt, phantom
@@ -31,7 +31,7 @@ SCHEDULE = reverse_warmup()
 F64 = torch.float64
 
 
-class Heard:
+class Heard(Voice):
     """A voice that remembers what was said."""
 
     def __init__(self) -> None:
@@ -39,9 +39,6 @@ class Heard:
 
     def say(self, line: str) -> None:
         self.lines.append(line)
-
-    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        pass
 
 
 class Interrupts(Heard):

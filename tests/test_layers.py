@@ -17,7 +17,9 @@ ORDER = (
     "measured",
     "run",
     "voice",
+    "mif",
     "series",
+    "loopback",
     "processes",
     "kspace",
     "settings",
@@ -39,6 +41,7 @@ ORDER = (
     "matching",
     "sampling",
     "trainer",
+    "glimpse",
     "calibration",
     "images",
     "divergence",
@@ -50,6 +53,7 @@ ORDER = (
     "evaluate",
     "report",
     "view",
+    "live",
     "pipeline",
     "models",
     "prepared",
@@ -60,6 +64,7 @@ ORDER = (
     "compare",
     "__init__",
     "cli",
+    "nipype",
     "__main__",
 )
 
@@ -68,7 +73,9 @@ ONLY_FROM: dict[str, set[str]] = {
     "measured": set(),
     "run": set(),
     "voice": {"run"},
-    "series": set(),
+    "mif": set(),
+    "series": {"mif"},
+    "loopback": {"series"},
     "processes": {"run", "series"},
     "kspace": {"series"},
     "methods": {
@@ -98,7 +105,8 @@ ONLY_FROM: dict[str, set[str]] = {
     "simulate": {"series", "kspace", "scaling", "noise"},
     "evaluate": {"series", "noise"},
     "report": {"run", "series", "checks", "noise", "evaluate"},
-    "view": {"series", "voice"},
+    "live": {"run", "voice", "series", "loopback", "glimpse"},
+    "view": {"series", "voice", "loopback"},
 }
 
 MAY_IMPORT_METHODS = {
@@ -242,7 +250,8 @@ def write(tmp_path):
 @pytest.mark.parametrize(
     ("name", "source", "why"),
     [
-        ("series.py", "from .run import Run", "series imports only from other libraries"),
+        ("run.py", "from .measured import x", "run imports only from other libraries"),
+        ("series.py", "from .run import Run", "series imports only from mif"),
         ("run.py", "from quell import series", "series comes after run"),
         ("noise.py", "def f():\n    from .slices import draw", "slices comes after noise"),
         ("noise.py", "import numpy, quell.pipeline as p", "pipeline comes after noise"),

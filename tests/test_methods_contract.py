@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import quell
+from quell.live import Follower
 from quell.methods import DEFAULT, METHODS, make
-from quell.run import Run
+from quell.run import Run, Silent
 from quell.scaling import Scale
 from quell.series import InputError, Series
 from quell.simulate import corrupt, g_factor, phantom
@@ -108,10 +109,14 @@ def test_the_input_is_not_modified(method, noisy):
 
 
 @every_method
-def test_the_same_seed_gives_the_same_bytes(method, noisy, results):
+def test_the_same_seed_gives_the_same_bytes_looked_at_or_not(method, noisy, results):
     torch.manual_seed(5)  # the global generator must not matter
-    again = denoise(method, noisy)
+    follower = Follower(Silent(), "", {}, every=0)
+    again = denoise(method, noisy, voice=follower)
     np.testing.assert_array_equal(again.denoised, results[method].denoised)
+    assert [line for line in follower.lines if line.startswith("no picture")] == []
+    is_learned = bool(follower.losses)  # then there is one on the way from the scan to the result
+    assert follower.painter.pictures.number >= 2 + is_learned
 
 
 @every_method

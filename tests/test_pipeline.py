@@ -18,7 +18,7 @@ from quell.pipeline import (
     settings_of,
     sidecar,
 )
-from quell.run import Run
+from quell.run import Run, Voice
 from quell.series import mask_of
 from quell.simulate import corrupt, phantom
 
@@ -26,7 +26,7 @@ QUICK = {"method": "patch2self", "threads": 1}
 NETWORK = {"threads": 1, "steps": 3, "channels": 8, "patch": 16}
 
 
-class Heard:
+class Heard(Voice):
     """A voice that remembers."""
 
     def __init__(self):

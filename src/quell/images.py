@@ -10,6 +10,7 @@ Differs nothing
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from .run import Run, State
 from .schedule import like
 from .series import InputError, Series, prior_volumes
 from .slices import Batch, draw, map_images
-from .trainer import Network, Training, train
+from .trainer import Network, Training, named, train
 
 
 @dataclass(frozen=True)
@@ -185,11 +186,13 @@ def learn(
     method: SeesPatches,
     run: Run,
     training: Training | None = None,
+    is_all: bool = True,
 ) -> State:
     """What one network learned from patches of all scans, its weights by "network.NAME".
 
     loss      scalar of network, batch and generator
     training  how; None: the steps of the method, in quell's own way
+    is_all    whether the method learns nothing else
     """
     weights = train(
         net,
@@ -197,8 +200,9 @@ def learn(
         loss,
         training or Training(method.steps, parts=run.parts),
         run,
+        as_state=partial(named, "network") if is_all else None,
     )
-    return {f"network.{name}": value for name, value in weights.items()}
+    return named("network", weights)
 
 
 def filters(noises: list[NoiseModel], method: AddsNoise) -> list[Tensor]:

@@ -30,7 +30,7 @@ from .schedule import like
 from .series import InputError
 from .settings import check_settings
 from .slices import Batch, map_images
-from .trainer import Network, Training, load_weights, train
+from .trainer import Network, Training, load_weights, named, train
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,15 @@ class Ascent:
                 raise InputError(f"{name}={getattr(self, name)} is too large; give 1 or less", 2)
 
 
-def learn_prior(method: Ascent, images: list[Images], noises: list[NoiseModel], run: Run) -> State:
-    """The blind denoiser of all volumes of all scans."""
+def learn_prior(
+    method: Ascent,
+    images: list[Images],
+    noises: list[NoiseModel],
+    run: Run,
+    first: State | None = None,
+) -> State:
+    """The blind denoiser of all volumes of all scans, and what was learned first."""
+    known = first or {}
     roots = filters(noises, method)
     weights = train(
         BiasFree.of(method.channels, run),
@@ -85,8 +92,9 @@ def learn_prior(method: Ascent, images: list[Images], noises: list[NoiseModel], 
         Training(method.steps, parts=run.parts),
         run,
         "prior",
+        lambda weights: known | named("prior", weights),
     )
-    return {f"prior.{name}": value for name, value in weights.items()}
+    return known | named("prior", weights)
 
 
 def blind_loss(

@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from .calibration import calibrate
 from .checks import Finding, check, refuse
 from .demodulation import along, demodulate, remodulate
 from .evaluate import ResidualStatistics, residual_statistics
+from .glimpse import Glimpse
 from .methods import DEFAULT, Method, make
 from .noise import NoiseModel, learn, refuse_law, remarks
 from .run import Run, Silent, State, Voice, choose_device, peak_memory_bytes, set_threads
@@ -133,11 +135,13 @@ def denoise(
     own_noise = noise.in_units_of_sigma() if is_scaled else noise
     if work is not None:
         run.folder = work / fingerprint(scaled, method, own_noise, run)
+    run.voice.look_at(partial(Glimpse.of, method, scaled, own_noise, run))
     if state is None:
         with run.timed("training"):
             state = method.fit([scaled], [own_noise], run)
     with run.timed("inference"):
         denoised = method.denoise(scaled, own_noise, state, run)
+    run.voice.show(denoised)
     share, calibration = 1.0, {}
     if options.calibrate:
         with run.timed("calibration"):

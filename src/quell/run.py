@@ -10,24 +10,49 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
+if TYPE_CHECKING:
+    from .glimpse import Glimpse
+
 State = dict[str, torch.Tensor]  # what a method learned: tensors only, saved as safetensors
 
 
-class Voice(Protocol):
-    """How a run speaks: a bar in a terminal, plain lines in a log, or nothing."""
+class Voice:
+    """How a run speaks, and what it shows of its work; this one keeps all to itself.
 
-    def say(self, line: str) -> None: ...
+    Only the thread that works calls it.
+    """
 
-    def progress(self, task: str, done: int, total: int, note: str = "") -> None: ...
+    def say(self, line: str) -> None:
+        """A sentence for the person."""
+
+    def stage(self, name: str) -> None:
+        """A stage of the run begins."""
+
+    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        """So much of a task is done."""
+
+    def look_at(self, choose: Callable[[], "Glimpse"]) -> None:
+        """There is a slice that may be looked at while a network learns."""
+
+    def learned(
+        self, task: str, losses: Sequence[float], state: Callable[[], State] | None
+    ) -> None:
+        """A step is done; `state` is what has been learned so far, None where not all of it is."""
+
+    def show(self, denoised: np.ndarray) -> None:
+        """The method's result, (X, Y, Z, V) in the units that it got."""
+
+    def judged(self, level: str, sentence: str) -> None:
+        """The verdict on the result."""
 
 
 class Processes(Protocol):
@@ -52,14 +77,8 @@ class Alone:
         return values
 
 
-class Silent:
+class Silent(Voice):
     """The voice of a run started from Python, of a test, and of --quiet."""
-
-    def say(self, line: str) -> None:
-        pass
-
-    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        pass
 
 
 @dataclass
@@ -98,7 +117,8 @@ class Run:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the seconds spent inside to the stage's."""
+        """Say that a stage begins, and add the seconds spent inside to the stage's."""
+        self.voice.stage(stage)
         start = time.perf_counter()
         try:
             yield

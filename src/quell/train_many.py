@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .glimpse import Glimpse
 from .images import shown_together
 from .methods import METHODS, LearnsMany
 from .models import write_model_of_many
@@ -83,6 +84,7 @@ def train_files(
     a hidden folder until the model is written: the same command goes on there.
     """
     start = time.monotonic()
+    voice.stage("preparing")
     method = refuse_method(options)
     _, device = refuse_options(options)
     parts = processes.count if parts is None else parts
@@ -93,6 +95,8 @@ def train_files(
         scans = opened(files.folder / "cache")
         run = Run(options.seed, device, voice=voice, parts=parts, processes=processes)
         run.folder = files.folder / _fingerprint(scans, method, run)
+        voice.look_at(lambda: Glimpse.of(method, scans[0].series(), scans[0].noise(), run))
+        voice.stage("training")
         state = method.fit([s.series() for s in scans], [s.noise() for s in scans], run)
         main_first(processes, lambda: _write(files, scans, method, options, state, run))
     except KeyboardInterrupt:

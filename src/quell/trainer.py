@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,13 +60,15 @@ def train(
     training: Training,
     run: Run,
     stage: str = "",
+    as_state: Callable[[State], State] | None = None,
 ) -> State:
     """Train a network; return the running average of its weights.
 
-    net    trained in place, on the run's device
-    draw   a batch from a generator
-    loss   scalar of network, batch and generator
-    stage  its name, where a method trains more than one network
+    net       trained in place, on the run's device
+    draw      a batch from a generator
+    loss      scalar of network, batch and generator
+    stage     its name, where a method trains more than one network
+    as_state  all that the method learned, of these weights; None where more is to be learned first
 
     Resumes from the run's folder where an interrupted run left a checkpoint; a step depends on
     the seed and its number alone, so the result is the same to the byte on the same device. Only
@@ -105,13 +108,15 @@ def train(
             left = (time.monotonic() - start) / (step + 1 - first) * (training.steps - step - 1)
             note = f"loss {sum(losses[-20:]) / len(losses[-20:]):.4f}, {left:.0f} s left"
             run.voice.progress(task, step + 1, training.steps, note)
+            now = None if as_state is None else partial(_state, average, as_state)
+            run.voice.learned(task, losses, now)
     except (KeyboardInterrupt, ProcessLostError):
         if is_whole:
             checkpoint.save()
         raise
     checkpoint.save()  # what follows may be interrupted, too
     run.keep(f"losses {stage}".strip(), torch.tensor(losses).numpy())
-    return {name: value.cpu().contiguous() for name, value in average.items()}
+    return _on_cpu(average)
 
 
 def refuse_parts(parts: int, n_processes: int) -> None:
@@ -153,6 +158,11 @@ def _mean_over_parts(
     return value
 
 
+def named(network: str, weights: State) -> State:
+    """The weights of a network by "NETWORK.NAME"."""
+    return {f"{network}.{name}": value for name, value in weights.items()}
+
+
 def load_weights(net: N, state: State, prefix: str) -> N:
     """The network with its weights of a state; InputError where they are not all there."""
     weights = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -177,6 +187,14 @@ def in_bfloat16(net: nn.Module) -> Network:
         return result.float()
 
     return forward
+
+
+def _on_cpu(average: State) -> State:
+    return {name: value.cpu().contiguous() for name, value in average.items()}
+
+
+def _state(average: State, as_state: Callable[[State], State]) -> State:
+    return as_state(_on_cpu(average))
 
 
 def _pace(step: int, steps: int) -> float:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from .run import Silent
+from .run import Silent, Voice
 
 LINE_SECONDS = 15.0  # between two lines of progress in a log
 
@@ -22,7 +22,7 @@ class Quiet(Silent):
         pass
 
 
-class Lines:
+class Lines(Voice):
     """Plain lines on standard error, for logs: one now and then, not one a step."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Lines:
         pass
 
 
-class Bar:
+class Bar(Voice):
     """A rich progress bar for each task, in a terminal."""
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ from ..processes import connected, device_of_this, is_main
 from ..series import InputError
 from ..train_many import TrainingFiles, refuse_method, train_files
 from ..voice import speaking
+from .live import refuse_page, shown
 from .options import (
     FILE,
     INPUTS,
@@ -24,6 +25,9 @@ from .options import (
     IsQuiet,
     IsStrict,
     Law,
+    Live,
+    NoBrowser,
+    Port,
     Preset,
     Seed,
     Settings,
@@ -77,6 +81,9 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     threads: Threads = None,
+    live: Live = False,
+    port: Port = None,
+    no_browser: NoBrowser = False,
     strict: IsStrict = False,
     quiet: IsQuiet = False,
 ) -> None:
@@ -87,6 +94,7 @@ def train(
     each GPU: torchrun --nproc-per-node 2 -m quell train ...
     """
     with one_speaker():
+        refuse_page(live, port, no_browser)
         options = Options(
             method=method,
             preset=preset,
@@ -102,7 +110,12 @@ def train(
         refuse_method(options)
         _, where = refuse_options(options)
         files = TrainingFiles(tuple(scans), model_out, mask, work, skip_bad, force)
-        with speaking(quiet or not is_main()) as voice, connected(where) as processes:
+        is_shown, results = live and is_main(), {"model": model_out}
+        with (
+            speaking(quiet or not is_main()) as plain,
+            connected(where) as processes,
+            shown(plain, is_shown, port, no_browser, model_out.name, results) as voice,
+        ):
             train_files(files, options, parts, processes, voice)
 
 

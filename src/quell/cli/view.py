@@ -1,15 +1,14 @@
 """quell view: a noisy and a denoised scan side by side in the browser."""
 
 import sys
-import threading
-import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..loopback import open_browser
 from ..view import Server, open_scans
-from .options import FILE, INPUTS, RUN, Bval, option
+from .options import FILE, INPUTS, Bval, NoBrowser, Port, option
 
 
 def view(
@@ -24,11 +23,8 @@ def view(
         Path | None, option(INPUTS, "noise map, to see the difference in units of it", **FILE)
     ] = None,
     bval: Bval = None,
-    port: Annotated[
-        int | None,
-        option(RUN, "on this machine; default: a free one", min=1, max=65535, metavar="N"),
-    ] = None,
-    no_browser: Annotated[bool, option(RUN, "only print the address", "--no-browser")] = False,
+    port: Port = None,
+    no_browser: NoBrowser = False,
 ) -> None:
     """Look at a scan before and after denoising, side by side or by turns, in the browser.
 
@@ -40,10 +36,7 @@ def view(
             print(server.address, flush=True)
             if not no_browser:
                 print("quell: Ctrl-C ends it", file=sys.stderr)
-                # a browser in the terminal would hold up the server that it waits for
-                opening = threading.Thread(target=webbrowser.open, args=(server.address,))
-                opening.daemon = True
-                opening.start()
+                open_browser(server.address)
             server.serve_forever()
         except KeyboardInterrupt:  # the way to end it
             pass

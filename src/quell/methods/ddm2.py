@@ -45,7 +45,7 @@ from ..schedule import Schedule, like, reverse_warmup
 from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
 from ..settings import check_settings
 from ..slices import Batch, draw, map_images
-from ..trainer import Network, Training, load_weights, train
+from ..trainer import Network, Training, load_weights, named, train
 
 NOISES = ("measured", "shuffled", "gaussian")
 TARGETS = ("noisy", "stage-1")  # of stage III; "noisy" is what the paper calls J-invariance
@@ -138,7 +138,7 @@ class Ddm2:
             run,
             "stage I",
         )
-        state |= {f"Phi.{name}": value for name, value in weights.items()}
+        state |= named("Phi", weights)
         Y = self.stage1(X, where, state, run)
 
         level = range_.noise_of(scan, noise.sigma, groups[:, 0])
@@ -161,8 +161,9 @@ class Ddm2:
             Training.of(self.network, self.steps),
             run,
             "stage III",
+            lambda weights: state | named("F", weights),
         )
-        return state | {f"F.{name}": value for name, value in weights.items()}
+        return state | named("F", weights)
 
     def stage1(self, X: np.ndarray, where: np.ndarray, state: State, run: Run) -> np.ndarray:
         """Phi's estimate of every volume it can predict, (X, Y, Z, G)."""

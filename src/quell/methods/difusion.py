@@ -36,7 +36,7 @@ from ..schedule import Schedule, like, reverse_warmup
 from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
 from ..settings import check_settings
 from ..slices import Batch, draw
-from ..trainer import Network, Training, load_weights, train
+from ..trainer import Network, Training, load_weights, named, train
 
 FUSIONS = ("posterior", "none", "linear")  # Eq. 6; as released; straight from x to x'
 MIXES = ("least-squares", "mean")
@@ -110,15 +110,16 @@ class DiFusion:
         mixing = self.mixing(X, groups, where)
         both = self.pairs(X, groups, mixing)
         clean = both[where][:, :G]
+        state = {"volumes": torch.from_numpy(groups), "top": torch.from_numpy(range_.top)} | mixing
         weights = train(
             Predictor.of(self, run, float(clean.mean()), float(clean.std())),
             lambda rng: draw(both, where, self.patches, self.patch, rng, _pairs_of(G)),
             lambda net, batch, rng: self.loss(net, batch, schedule, rng),
             Training.of(self.network, self.steps),
             run,
+            as_state=lambda weights: state | named("F", weights),
         )
-        state = {"volumes": torch.from_numpy(groups), "top": torch.from_numpy(range_.top)} | mixing
-        return state | {f"F.{name}": value for name, value in weights.items()}
+        return state | named("F", weights)
 
     def mixing(self, X: np.ndarray, groups: np.ndarray, where: np.ndarray) -> State:
         """How x' is made of the other volumes: weights (G, n) and offsets (G,)."""

@@ -23,6 +23,7 @@ Symbols, in units of the scan's noise (sigma = 1):
 """
 
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,7 +38,7 @@ from ..run import Run, State, has_fast_bfloat16
 from ..schedule import like
 from ..series import InputError, Series
 from ..slices import Batch, draw, map_slices
-from ..trainer import Network, Training, in_bfloat16, load_weights, train
+from ..trainer import Network, Training, in_bfloat16, load_weights, named, train
 from ..unet import UNet, UNetSettings, weights_from
 
 IMAGES_AT_ONCE = 4  # components of a slice per pass: more is slower, the caches overflow
@@ -78,6 +79,7 @@ class Joint:
     units: ClassVar[str] = "sigma"
     takes_one_image: ClassVar[bool] = True
     learns_many: ClassVar[bool] = True  # one network may learn from many scans
+    mixes_volumes: ClassVar[bool] = True  # a volume by itself is restored otherwise
     summary: ClassVar[str] = "one network over all volumes, trained with the scan's own noise"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "instant": {"start": "prior", "steps": 0, "flips": 1},
@@ -136,13 +138,14 @@ class Joint:
                 lambda net, batch, rng: self.loss(net, batch, spaces[batch.scan], rng),
                 Training(self.steps, parts=run.parts),
                 run,
+                as_state=partial(named, "network"),
             )
             errors[TRAINED[best]] = self.error(net, candidates[TRAINED[best]], spaces, run)
             best = min(errors, key=errors.__getitem__)
         for name, error in errors.items():
             run.keep(f"referee {name}", np.array(error))
         run.voice.say(f"joint: used {best}")
-        return {f"network.{name}": value for name, value in candidates[best].items()}
+        return named("network", candidates[best])
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
         """One pass of every slice at tau = 0; (X, Y, Z, V). Volumes keep their mean in the mask."""

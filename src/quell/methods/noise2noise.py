@@ -26,7 +26,7 @@ from ..run import Run, State
 from ..series import NEIGHBOURS, Series, prior_volumes
 from ..settings import check_settings
 from ..slices import Batch, draw, map_images
-from ..trainer import Network, Training, load_weights, train
+from ..trainer import Network, Training, load_weights, named, train
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,16 @@ class Noise2Noise:
         X = range_.apply(scan.data)
         pairs = np.concatenate([groups[:, [0, k]] for k in range(1, groups.shape[1])])
         net = network("lean", self.channels, 1, 0, 2, run, "network")
+        state = {"volumes": torch.from_numpy(groups), "top": torch.from_numpy(range_.top)}
         weights = train(
             net,
             lambda rng: draw(X, scan.where, self.patches, self.patch, rng, pairs),
             lambda net, b, rng: self.loss(net, b),
             Training(self.steps),
             run,
+            as_state=lambda weights: state | named("network", weights),
         )
-        state = {"volumes": torch.from_numpy(groups), "top": torch.from_numpy(range_.top)}
-        return state | {f"network.{name}": value for name, value in weights.items()}
+        return state | named("network", weights)
 
     def loss(self, net: Network, batch: Batch) -> Tensor:
         """‖h(x′) − x‖² in the mask."""

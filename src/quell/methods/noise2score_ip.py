@@ -52,8 +52,9 @@ class Noise2ScoreIp(Ascent):
             lambda R, b, rng: self.loss(R, b, images[b.scan], roots[b.scan], rng),
             self,
             run,
+            is_all=False,
         )
-        return {**first, **learn_prior(self, images, noises, run)}
+        return learn_prior(self, images, noises, run, first)
 
     def loss(
         self, net: Network, batch: Batch, images: Images, root: Tensor, rng: torch.Generator

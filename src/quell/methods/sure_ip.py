@@ -49,8 +49,9 @@ class SureIp(Ascent):
             lambda f, b, rng: self.loss(f, b, images[b.scan], roots[b.scan], rng),
             self,
             run,
+            is_all=False,
         )
-        return {**first, **learn_prior(self, images, noises, run)}
+        return learn_prior(self, images, noises, run, first)
 
     def loss(
         self, net: Network, batch: Batch, images: Images, root: Tensor, rng: torch.Generator

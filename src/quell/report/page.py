@@ -36,19 +36,25 @@ LIMITS = (
 HERE = Path(__file__).parent
 
 
-def write_report(path: Path, facts: ReportFacts) -> None:
-    """Write the page, whole or not at all.
+def write_report(path: Path, facts: ReportFacts) -> tuple[str, str]:
+    """Write the page, whole or not at all; the level and the sentence at its top.
 
     path   where to; an existing file is replaced only by a complete one
     facts  what to show
     """
-    page = page_of(facts).encode("utf-8", "backslashreplace")  # file names may hold bare bytes
+    text, verdict_said = _page_and_verdict(facts)
+    page = text.encode("utf-8", "backslashreplace")  # file names may hold bare bytes
     with replacing(path) as file:
         file.write(page)
+    return verdict_said
 
 
 def page_of(facts: ReportFacts) -> str:
     """The whole page as text."""
+    return _page_and_verdict(facts)[0]
+
+
+def _page_and_verdict(facts: ReportFacts) -> tuple[str, tuple[str, str]]:
     judgements = verdict(facts.statistics, facts.floor_corrected)
     view = figures.view_of(facts.mask, facts.affine)
     seen = pass_over(facts)
@@ -58,7 +64,7 @@ def page_of(facts: ReportFacts) -> str:
     shown = pictures(facts, view)
     tensors, of_tensors = tensor_maps_shown(facts, view)
     script = (HERE / "browse.js").read_text("utf-8")
-    return template("report.html.j2").render(
+    text = template("report.html.j2").render(
         facts=facts,
         judgements=judgements,
         level=level,
@@ -82,6 +88,7 @@ def page_of(facts: ReportFacts) -> str:
         script=Markup(script),
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
     )
+    return text, (level, sentence)
 
 
 def template(name: str) -> Template:
