@@ -1,9 +1,10 @@
 """Show a result: one page that says whether to trust it, one that compares, and the drawings.
 
 Reading order: facts, page, summary, shown, averages, tensors, browse, charts, pictures, figures,
-report.html.j2, browse.js, comparison, maps, predictions, bundle, tracts.
+report.html.j2, browse.js, comparison, cohort, maps, predictions, bundle, tracts.
 """
 
+from .cohort import CohortFacts, CohortRow, write_cohort
 from .comparison import ComparisonFacts, Picture, Section, Tile, write_comparison
 from .facts import ReportFacts
 from .figures import comparison_figure, planes, view_of
@@ -16,6 +17,8 @@ __all__ = [
     "anisotropy_section",
     "axial_slice",
     "bundle_section",
+    "CohortFacts",
+    "CohortRow",
     "ComparisonFacts",
     "Picture",
     "ReportFacts",
@@ -25,6 +28,7 @@ __all__ = [
     "planes",
     "prediction_section",
     "view_of",
+    "write_cohort",
     "write_comparison",
     "write_report",
 ]

@@ -11,7 +11,7 @@ from .brain import brain_mask, mask_of
 from .neighbours import NEIGHBOURS, prior_volumes, shells, show_the_same
 from .reading import GRID_TOLERANCE, bvals_of, load, load_map, open_scan
 from .scan import B0_MAX, FOURTH_AXES, InputError, Series, stem
-from .writing import copy_gradients, replacing, write_nifti
+from .writing import copy_gradients, replacing, write_mask, write_nifti
 
 __all__ = [
     "B0_MAX",
@@ -29,6 +29,7 @@ __all__ = [
     "shells",
     "show_the_same",
     "brain_mask",
+    "write_mask",
     "write_nifti",
     "copy_gradients",
     "stem",
