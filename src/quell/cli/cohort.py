@@ -43,17 +43,18 @@ class BidsApp(Grouped):
     """A command whose lists may be written as BIDS Apps have them: --participant-label 01 02 03."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        return super().parse_args(ctx, spread(args))
+        flags = [name for p in self.params if getattr(p, "is_flag", False) for name in p.opts]
+        return super().parse_args(ctx, spread(args, flags))
 
 
-def spread(args: list[str]) -> list[str]:
+def spread(args: list[str], flags: list[str]) -> list[str]:
     """ "--participant-label 01 02" as one option each, once the three places before are filled."""
     found: list[str] = []
     option, n_places, expected = "", 0, False
     for word in args:
         if word.startswith("-") and len(word) > 1:
             option = word if word in LISTS else ""
-            expected = True
+            expected = word not in flags and "=" not in word
         elif option and (expected or n_places >= 3):
             if not expected:
                 found.append(option)

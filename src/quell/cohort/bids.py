@@ -135,7 +135,7 @@ class Dataset:
 
     def others(self, scans: Sequence[Scan], datatypes: Sequence[str]) -> dict[str, int]:
         """How many images of the other kinds the same participants have."""
-        counts = {}
+        counts: dict[str, int] = {}
         subjects = {f"sub-{scan.file.get('sub')}" for scan in scans}
         for kind in SUFFIXES:
             if kind not in datatypes:

@@ -28,6 +28,9 @@ INSTALL = "cohorts need dask; install it with: pip install 'quell[cohort]'"
 QUIET = {
     "distributed.scheduler.http.routes": [],  # no pages, not even read-only ones
     "distributed.worker.http.routes": [],
+    "distributed.comm.timeouts.tcp": "15 minutes",  # a busy worker may be silent for long
+    "distributed.comm.timeouts.connect": "2 minutes",
+    "distributed.scheduler.worker-ttl": None,
     "distributed.worker.memory.target": False,  # scans are admitted by what they need instead
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
@@ -162,7 +165,7 @@ def silent_loggers() -> None:
 
 
 def _certificates() -> Any:
-    """Of this run alone: nobody else can reach the scheduler, other users of the machine included."""
+    """Of this run alone: nobody else reaches the scheduler, no other user of the machine either."""
     from distributed.security import Security
 
     try:

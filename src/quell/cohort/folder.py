@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from ..compare.running import DONE, FAILED
@@ -22,9 +21,9 @@ from . import cluster, shared
 from .admission import Admission, Waiting
 from .asked import Cohort
 from .batch import CLUSTERS, TLS, batch, read_file
-from .bids import SUFFIXES, Dataset, Scan
+from .bids import Dataset, Scan
 from .job import Asked, Job
-from .manifest import Entry, how_of, record_of
+from .manifest import Entry, record_of
 from .memory import budget, need_of, size_of, workers_that_fit
 from .names import write_dataset
 from .showing import write_group

@@ -1,4 +1,4 @@
-"""A job: all that one scan needs, as plain text, so that nothing else crosses to another machine."""
+"""A job: all that one scan needs, as text, so that nothing else crosses to another machine."""
 
 import json
 from collections.abc import Mapping

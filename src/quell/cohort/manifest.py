@@ -121,9 +121,9 @@ def inputs_of(files: Iterable[Path]) -> str:
     words = hashlib.sha256()
     for path in files:
         words.update(b"/" + path.name.encode("utf-8", "surrogateescape"))
-        with suppress(OSError):  # not there, or not readable: whoever denoises it says so
-            with open(path, "rb") as file:
-                words.update(hashlib.file_digest(file, "sha256").digest())
+        # not there, or not readable: whoever denoises it says so
+        with suppress(OSError), open(path, "rb") as file:
+            words.update(hashlib.file_digest(file, "sha256").digest())
     return words.hexdigest()[:16]
 
 

@@ -51,7 +51,7 @@ def budget(asked_gib: float | None) -> int:
 
 
 def workers_that_fit(needs: Sequence[int], cores: int, memory: int) -> int:
-    """How many scans of usual size are worked on at once: no more than there are scans, or cores."""
+    """How many scans of usual size are worked on at once; no more than scans, or than cores."""
     if not needs:
         return 1
     usual = sorted(needs)[len(needs) // 2]

@@ -1,9 +1,9 @@
 """One model for a protocol: learned from some scans, used on all.
 
-Here    Scans of one suffix, voxel size and number of volumes are one protocol. A few of them, spread
-        evenly over the study, are laid into a folder as links, each with the gradients and the
-        metadata that it inherits; `quell train` learns from that folder. The model carries the
-        fingerprint of those scans and of the settings, so that it is learned once.
+Here    Scans of one suffix, voxel size and number of volumes are one protocol. A few of them,
+        spread evenly over the study, are laid into a folder as links, each with the gradients and
+        the metadata that it inherits; `quell train` learns from that folder. The model's name has
+        the fingerprint of those scans and of the settings, so that it is learned once.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The page of a study: every scan a line, what needs a look first, each with the way to its report."""
+"""The page of a study: every scan a line with the way to its report, what needs a look first."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
