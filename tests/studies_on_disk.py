@@ -1,14 +1,14 @@
 """A made-up BIDS dataset for the tests of cohorts: small scans, some of them bad."""
 
-import gzip
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from quell.series import Series, write_nifti
-from quell.simulate import corrupt, phantom
+from quell.simulate import Phantom, corrupt, phantom
 
 VOLUMES = 10
 
@@ -22,9 +22,14 @@ class Study:
     bad: dict[str, str]  # name: words of the finding
 
 
+@cache
+def head() -> Phantom:
+    return phantom("small")
+
+
 def piece(seed: int = 0, n: int = VOLUMES) -> Series:
     """12 x 14 x 3 x n voxels of the small phantom, Rician, never the same twice."""
-    clean = phantom("small").clean
+    clean = head().clean
     at = 8 + seed % 4
     data = corrupt(
         clean.data[at : at + 12, 9:23, 4:7, :n], 40.0, np.random.default_rng(seed), "rician"
@@ -32,10 +37,11 @@ def piece(seed: int = 0, n: int = VOLUMES) -> Series:
     return Series(data, clean.affine, clean.header, clean.bvals[:n], clean.bvecs[:n])
 
 
-def put(folder: Path, name: str, seed: int = 0, gradients: bool = True) -> Path:
-    """One dwi with its gradients."""
+def put(folder: Path, name: str, seed: int = 0, gradients: bool = True, times: int = 1) -> Path:
+    """One dwi with its gradients; `times` as long in each direction, to take a while."""
     folder.mkdir(parents=True, exist_ok=True)
     series, path = piece(seed), folder / f"{name}.nii.gz"
+    series = replace(series, data=np.tile(series.data, (times, times, times, 1)))
     write_nifti(path, series.data, series)
     if gradients:
         write_gradients(folder / name, series)
@@ -104,7 +110,3 @@ def spoil(root: Path) -> None:
     write_nifti(folder / "sub-05_acq-flat_dwi.nii.gz", series.data[..., 0], series)
     write_gradients(folder / "sub-05_acq-flat_dwi", series)
     np.savetxt(folder / "sub-05_acq-counts_dwi.bval", piece().bvals[None, :9], fmt="%g")
-
-
-def unpacked(path: Path) -> bytes:
-    return gzip.decompress(path.read_bytes())
