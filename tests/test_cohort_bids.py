@@ -78,7 +78,7 @@ def test_a_wrong_name_is_left_out_and_said(tmp_path, name, why):
 
 def test_labels_that_are_not_there_are_said(tmp_path):
     touch(tmp_path, "sub-1/ses-a/dwi/sub-1_ses-a_dwi.nii.gz")
-    with pytest.raises(InputError, match="no participant 7 in .*there is 1") as error:
+    with pytest.raises(InputError, match=r"no participant 7 in .*there is 1") as error:
         scans(tmp_path, participants=("7",))
     assert error.value.status == 2
     with pytest.raises(InputError, match="no session z"):

@@ -76,9 +76,9 @@ def test_addresses_are_told_from_words():
 
 def test_a_scheduler_that_is_not_there_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE", 1.0)
-    with pytest.raises(InputError, match="no dask scheduler answers at tcp"):
-        with cluster.existing(f"tcp://127.0.0.1:{_free_port()}", {}):
-            pass
+    nobody = cluster.existing(f"tcp://127.0.0.1:{_free_port()}", {})
+    with pytest.raises(InputError, match="no dask scheduler answers at tcp"), nobody:
+        pass
 
 
 def test_the_gpus_are_dealt_out_one_a_worker(monkeypatch):
@@ -111,8 +111,10 @@ def clean(study, tmp_path_factory) -> dict[str, bytes]:
 
 def start(study: Study, out: Path, *words: object, **more) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "quell", "cohort", study.root, out, "participant", *QUICK]
-    log = open(out.with_suffix(".log"), "wb")
-    return subprocess.Popen([*map(str, command), *map(str, words)], stderr=log, stdout=log, **more)
+    with open(out.with_suffix(".log"), "wb") as log:
+        return subprocess.Popen(
+            [*map(str, command), *map(str, words)], stderr=log, stdout=log, **more
+        )
 
 
 def in_the_middle(out: Path, seconds: float = 300) -> None:

@@ -79,8 +79,8 @@ def test_a_second_run_does_what_is_missing(done, tmp_path):
     before = images(copy)
     (copy / "sub-02" / "dwi" / "sub-02_desc-denoised_dwi.nii.gz").unlink()
     mtime = (copy / "sub-01" / "dwi" / "sub-01_desc-denoised_dwi.nii.gz").stat().st_mtime_ns
-    asked = ("--participant-label", "01", "sub-02", "--", study.root, copy, "participant")
-    ended = cohort(study.root, copy, "participant", *asked[:3], *QUICK)
+    asked = ("--participant-label", "01", "sub-02")
+    ended = cohort(study.root, copy, "participant", *asked, *QUICK)
     assert ended.returncode == 0, ended.stderr
     assert "2 scans, 1 of them done already" in ended.stderr
     assert images(copy) == before
