@@ -169,9 +169,9 @@ def test_a_run_that_is_killed_goes_on_where_it_was(study, clean, tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_interrupted_says_how_to_go_on(study, clean, tmp_path):
     out = tmp_path / "out"
-    process = start(study, out)
+    process = start(study, out, start_new_session=True)
     in_the_middle(out)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert process.wait(120) == 130
     said = out.with_suffix(".log").read_text()
     assert "run the same command again to go on" in said

@@ -127,6 +127,14 @@ def test_what_can_not_be_meant_is_one_sentence(tmp_path, quell, words, said, sta
     assert said in lines[0]
 
 
+def test_the_output_of_another_dataset_is_not_touched(done, tmp_path, quell):
+    out = tmp_path / "out"
+    shutil.copytree(done[1], out)
+    small(tmp_path / "other", 1)
+    ended = quell("cohort", tmp_path / "other", out, "participant", *QUICK)
+    assert (ended.status, "holds scans of another dataset" in ended.err) == (1, True)
+
+
 @pytest.mark.parametrize(
     ("out", "said"),
     [

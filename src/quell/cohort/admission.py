@@ -77,18 +77,16 @@ class Admission:
         for item, worker in self.running.values():
             taken[worker.pool] = taken.get(worker.pool, 0) + item.need
         for worker in workers:
-            if worker.address in busy:
-                continue
             free = worker.memory - taken.get(worker.pool, 0)
-            item = next((w for w in self.waiting if w.need <= free), None)
-            if item is None:
+            fits = [w for w in self.waiting if w.need <= free]
+            if worker.address in busy or not fits:
                 continue
-            self.waiting.remove(item)
+            self.waiting.remove(fits[0])
             threads = self.threads or worker.threads
-            job = replace(item.job, options={**item.job.options, "threads": threads})
+            job = replace(fits[0].job, options={**fits[0].job.options, "threads": threads})
             future = self.farm.submit(job.text, worker)
-            self.running[future] = item, worker
-            taken[worker.pool] = taken.get(worker.pool, 0) + item.need
+            self.running[future] = fits[0], worker
+            taken[worker.pool] = taken.get(worker.pool, 0) + fits[0].need
             future.add_done_callback(self.ended.put)
 
     def _take_back(self, workers: list[Worker]) -> None:

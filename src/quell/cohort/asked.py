@@ -7,7 +7,7 @@ from ..series import InputError
 from .batch import CLUSTERS
 from .bids import SUFFIXES, Dataset
 from .cluster import is_address
-from .names import HIDDEN
+from .names import HIDDEN, RAW, link_of
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,11 @@ class Cohort:
             raise InputError(
                 f"{self.out} holds something else than scans that quell denoised; give an empty "
                 "or a new folder"
+            )
+        link = link_of(Dataset(self.root), self.out)
+        known = Dataset(self.out).description.get("DatasetLinks")
+        if isinstance(known, dict) and known.get(RAW, link) != link:
+            raise InputError(
+                f"{self.out} holds scans of another dataset ({known[RAW]}); give another folder, "
+                "or correct DatasetLinks in its dataset_description.json if the data have moved"
             )

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ ADDRESS = re.compile(r"(tcp|tls)://\S+:\d+")
 PATIENCE = 20.0  # seconds that a scheduler has to answer
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 INSTALL = "cohorts need dask; install it with: pip install 'quell[cohort]'"
-QUIET = {
+QUIET: dict[str, Any] = {
     "distributed.scheduler.http.routes": [],  # no pages, not even read-only ones
     "distributed.worker.http.routes": [],
     "distributed.comm.timeouts.tcp": "15 minutes",  # a busy worker may be silent for long
@@ -151,6 +152,16 @@ def existing(address: str, tls: Mapping[str, str]) -> Iterator[Farm]:
             ) from error
         with client:
             yield Farm(client)
+
+
+def own_folder(work: Path) -> Path:
+    """The folder of this run for what dask keeps; those of runs that were killed here go."""
+    host = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname()) or "here"
+    for old in work.glob(f"dask-{host}-*"):
+        number = old.name.rpartition("-")[2]
+        if number.isdecimal() and not Path("/proc", number).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    return work / f"dask-{host}-{os.getpid()}"
 
 
 def is_address(word: str) -> bool:

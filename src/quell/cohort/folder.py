@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ..compare.running import DONE, FAILED
@@ -43,7 +44,8 @@ def denoise_participants(
     Raises InputError for what stops all of them, not for what stops one.
     """
     asked.refuse()
-    refuse_options(options)
+    here = asked.dask == "local"  # elsewhere there may be other devices
+    refuse_options(options if here else replace(options, device="cpu"))
     if asked.shared_model:
         refuse_method(options)
     said = read_file(asked.dask_file)
@@ -103,7 +105,7 @@ class Cohorts:
 
     def _trainings(self, jobs: Sequence[Job]) -> dict[str, shared.Training]:
         """Job's name -> the training of its protocol's model."""
-        found = {}
+        found: dict[str, shared.Training] = {}
         for name, alike in shared.protocols(jobs).items():
             training = shared.training_of(
                 name, alike, self.asked.train_scans, self.asked.out.absolute(), self.asked.folder
@@ -133,7 +135,7 @@ class Cohorts:
             self.voice.progress("denoising", len(ended), total, _note(ended, left))
 
         threads, farm = self._farm(waiting)
-        with farm as workers:
+        with farm as workers, _swept(self.asked.folder):
             self.voice.say(f"{total} scans to denoise")
             lost = _learn(workers, todo, trainings, self.options, self.voice)
             for item in [w for w in waiting if w.job.name in lost]:
@@ -145,7 +147,7 @@ class Cohorts:
         self, waiting: Sequence[Waiting]
     ) -> tuple[int | None, AbstractContextManager[cluster.Farm]]:
         """Threads of a scan (None: as its worker has), and the workers, yet to be started."""
-        folder = self.asked.folder / f"dask-{os.getpid()}"
+        folder = cluster.own_folder(self.asked.folder)
         if self.asked.dask in CLUSTERS:
             said = {key: value for key, value in self.said.items() if key not in TLS}
             return self.options.threads, batch(self.asked.dask, said, len(waiting), folder)
@@ -243,6 +245,17 @@ def _make(asked: Cohort, dataset: Dataset) -> None:
             f"{error.filename} can't be made ({error.strerror}); choose another folder"
         ) from error
     write_dataset(asked.out, dataset)
+
+
+@contextmanager
+def _swept(folder: Path) -> Iterator[None]:
+    """The work folder, gone in the end if nothing is left in it."""
+    try:
+        yield
+    finally:
+        for place in (folder / "new", folder):
+            with suppress(OSError):  # not empty, or not there
+                place.rmdir()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Judging: the few figures by which one scan's result is compared with all others'."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,8 +86,8 @@ def referee(result: Result, job: Job, files: Files, options: Options, voice: Voi
     noisier = replace(scan, data=more.given)
     again = denoise(noisier, chosen, noise_model=noise, state=state, voice=voice)
     weighted = np.flatnonzero(~scan.is_b0)
-    counted: Sequence[int] = weighted if len(weighted) else np.arange(scan.n_volumes)
-    gain = more.score(again.denoised, np.asarray(counted)).gain_db
+    counted = weighted if len(weighted) else np.arange(scan.n_volumes)
+    gain = more.score(again.denoised, counted).gain_db
     voice.say(f"gain {gain:.2f} dB, judged by the scan with more noise")
     return _number(gain)
 

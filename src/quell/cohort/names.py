@@ -97,8 +97,7 @@ def generator() -> dict[str, str]:
 
 def write_dataset(out: Path, dataset: Dataset) -> None:
     """What makes a folder a BIDS dataset: its description, its labels, what is not BIDS' own."""
-    said = dataset.description
-    link = quote(os.path.relpath(dataset.root.resolve(), out.resolve()), safe="/.")
+    said, link = dataset.description, link_of(dataset, out)
     source = {"URL": link}
     if isinstance(doi := said.get("DatasetDOI"), str) and doi:
         source["DOI"] = doi
@@ -121,6 +120,11 @@ def write_dataset(out: Path, dataset: Dataset) -> None:
         if not (out / name).is_file() or (out / name).read_bytes() != text.encode():
             with replacing(out / name) as file:
                 file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def link_of(dataset: Dataset, out: Path) -> str:
+    """Where the source dataset lies, seen from the output."""
+    return quote(os.path.relpath(dataset.root.resolve(), out.resolve()), safe="/.")
 
 
 def inside(out: Path, path: Path) -> Path:

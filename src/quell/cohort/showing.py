@@ -1,11 +1,13 @@
 """Showing: the tables and pages of a study, from the records of all its scans."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..compare.running import DONE
 from ..evaluate.verdict import LEVELS
+from ..methods import find
 from ..pipeline import versions
 from ..run import Voice
 from ..series import InputError, replacing
@@ -43,6 +45,8 @@ def write_group(out: Path, command: str, voice: Voice) -> list[Entry]:
         own = [row for row in rows if row.entry.participant == participant]
         name = f"sub-{participant}"
         write_cohort(inside(out, Path(f"{name}.html")), facts_of(name, own, command))
+    with replacing(inside(out, log_of("CITATION").with_suffix(".md"))) as file:
+        file.write(citation_of(rows).encode("utf-8", "backslashreplace"))
     n = sum(bool(row.far) for row in rows)
     stand = f"; {n} scan{'s' * (n > 1)} stand{'s' * (n == 1)} out from the others" if n else ""
     voice.say(f"page {out / f'{GROUP}.html'}{stand}")
@@ -66,6 +70,16 @@ def facts_of(title: str, rows: Sequence[Row], command: str) -> "CohortFacts":
         versions=versions(),
         papers=sorted({row.entry.method for row in rows if row.is_done}),
     )
+
+
+def citation_of(rows: Sequence[Row]) -> str:
+    """What to cite for the scans that were denoised."""
+    used = sorted({(row.entry.method, row.entry.version) for row in rows if row.is_done})
+    lines = [f"quell {v}, self-supervised denoising of MRI scans." for v in {v for _, v in used}]
+    for name, _ in used:
+        with suppress(InputError):  # of a package that is not here
+            lines.append(f"{name}: {find(name).paper}")
+    return "".join(f"- {line}\n" for line in dict.fromkeys(lines))
 
 
 def _urgency(row: Row) -> tuple[bool, bool, int, str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..compare.running import DONE, FAILED
 from ..outputs import Files, denoise_file
@@ -23,7 +23,7 @@ from .judging import judged, referee
 from .manifest import Entry, inputs_of, record_of, stamps_of
 from .memory import peak_of_work, start_of_work
 from .names import LOGS, inside
-from .placing import RESULT, like_of, place
+from .placing import MAPS, RESULT, like_of, place
 
 OUT_OF_MEMORY = "not enough memory for this scan; give its workers more, or start fewer"
 
@@ -109,7 +109,7 @@ def _why(error: Exception) -> str:
 def _done(job: Job, voice: Logged, before: dict[str, int]) -> Entry:
     """Denoise, judge, put into place; InputError in one sentence for what can't be done."""
     refuse(job)
-    read = {"inputs": inputs_of(job.files), "stamps": stamps_of(job.files)}
+    read: dict[str, Any] = {"inputs": inputs_of(job.files), "stamps": stamps_of(job.files)}
     with _folder(Path(job.work)) as work:
         files, options = _files(job, work), Options(**job.options)
         result = denoise_file(files, options, True, job.command, voice)
@@ -169,7 +169,7 @@ def _files(job: Job, work: Path) -> Files:
     for old in work.glob(f"{RESULT}.*"):
         if old.is_dir():
             shutil.rmtree(old)
-    ways = {what: work / f"{what}.nii.gz" for what in ("noise", "residual", "phase")}
+    ways: Any = {f"{what}_out": work / f"{what}.nii.gz" for what in MAPS if what in job.targets}
     return Files(
         scan=Path(job.scan),
         out=work / f"{RESULT}.nii.gz",
@@ -179,5 +179,5 @@ def _files(job: Job, work: Path) -> Files:
         sidecar=sidecar,
         model_in=Path(job.model) if job.model else None,
         report=work / "report.html" if "report" in job.targets else None,
-        **{f"{what}_out": path for what, path in ways.items() if what in job.targets},
+        **ways,
     )
