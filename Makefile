@@ -5,7 +5,9 @@
 #   make test       the fast tests, in a few minutes
 #   make test-slow  the long ones
 #   make lint       ruff and mypy
+#   make docs       the documentation, into build/docs/index.html
 #   make build      the wheel, into dist/
+#   make release    wheel and source archive, the wheel tried in an environment of its own
 #   make clean      remove what the others left, .venv apart
 
 PYTHON ?= $(shell for p in python3.11 python3; do \
@@ -15,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 STAMP := .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint build clean
+.PHONY: help setup demo test test-slow lint docs build release clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -52,9 +54,29 @@ lint: setup
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
+docs: setup .venv/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env --write-all -b html docs build/docs
+	@echo 'Ready: build/docs/index.html'
+
+.venv/.docs: pyproject.toml constraints.txt | $(STAMP)
+	@$(PIP) --no-build-isolation --editable '.[docs]'
+	@touch $@
+
 build: setup
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
+
+# The wheel is made from the source archive, so that whoever has only that can build it, too.
+release: setup
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t sdist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist dist/*.tar.gz
+	$(BIN)/python -m venv dist/trial
+	dist/trial/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==$(TORCH)
+	dist/trial/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd dist && trial/bin/quell demo && trial/bin/quell --version
+	rm -rf dist/trial dist/quell-demo
+	@ls dist
 
 clean:
 	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache

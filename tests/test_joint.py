@@ -1,7 +1,9 @@
 """Joint: its loss has the posterior mean for minimiser, for the scan's own noise and no other."""
 
 from dataclasses import replace
+from functools import partial
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,15 @@ from torch import Tensor, nn
 
 from conftest import correlated, generator
 from quell import noise as noise_model
-from quell.methods.joint import Components, Joint, estimate
-from quell.noise import LAGS
+from quell import prior
+from quell.methods.joint import PRIOR, UNTRAINED, Components, Joint, estimate
+from quell.noise import LAGS, NoiseModel
+from quell.pipeline import referee
 from quell.run import Run
-from quell.series import Series
+from quell.series import InputError, Series
 from quell.simulate import Phantom, corrupt, phantom
 from quell.slices import Batch
+from quell.trainer import Training
 
 EV = 3.0  # signal variance where there is only one component
 
@@ -41,25 +46,44 @@ class Filter(nn.Module):
         nn.init.zeros_(self.conv.weight)
 
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
-        return self.conv(image[:, :1])
+        return self.conv(image[:, 1:2])
 
 
-def space(ev: list[float], guides: int = 1) -> Components:
-    """Components that are the volumes themselves."""
-    K = len(ev)
-    rotation = {"mean": torch.zeros(K), "rotation": torch.eye(K)}
-    return Components(rotation | {"signal_variance": torch.tensor(ev)}, guides)
+def space(
+    ev: list[float],
+    guides: int = 1,
+    noise: NoiseModel | None = None,
+    size: int = 64,
+    n_slices: int = 3,
+) -> Components:
+    """Components that are the volumes themselves, of an empty scan."""
+    K, of = len(ev), noise or correlated(0, 0)
+    empty = np.zeros((size, size, n_slices, K), np.float32)
+    scan = Series(empty, np.eye(4), nib.Nifti1Header(), mask=np.ones(empty.shape[:3], bool))
+    made = Components.of(scan, of, Joint(guides=guides, patch=size))
+    own = {"mean": torch.zeros(K), "U": torch.eye(K), "ev": torch.tensor(ev)}
+    return replace(made, **own)
 
 
-def minimise(joint: Joint, net: nn.Module, y: Tensor, ev: float, root: Tensor) -> None:
+def slab(y: Tensor) -> Tensor:
+    """Patches (B, K, H, W) with the same beside them: (B, K, 3, H, W)."""
+    return y[:, :, None].expand(-1, -1, 3, -1, -1).contiguous()
+
+
+def batch_of(y: Tensor, mask: Tensor) -> Batch:
+    return Batch(slab(y), mask, z=torch.ones(len(y), dtype=torch.long))
+
+
+def minimise(joint: Joint, net: nn.Module, y: Tensor, ev: float, noise: NoiseModel) -> None:
     """Bring a net that is linear in its weights to the minimum of the method's own loss."""
     mask = torch.zeros(y[:, 0].shape)
     mask[:, 4:-4, 4:-4] = 1  # away from the border, where the filter meets padding
+    known = space([ev], noise=noise.to_add(joint.noise))
     optimiser = torch.optim.LBFGS(net.parameters(), max_iter=60, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        value = joint.loss(net, Batch(y, mask), space([ev]), root, generator(9))
+        value = joint.loss(net, batch_of(y, mask), known, generator(9))
         value.backward()
         return value
 
@@ -72,23 +96,26 @@ def minimise(joint: Joint, net: nn.Module, y: Tensor, ev: float, root: Tensor) -
 @pytest.mark.parametrize("tau", [0.0, 0.3, 1.0])
 def test_before_training_the_estimate_is_the_global_wiener_filter(tau):
     ev = torch.tensor([9.0, 2.0, 0.1])
-    x_t, s_t = torch.randn((2, 3, 8, 8), generator=generator()), torch.full((2,), 1 + tau**2).sqrt()
+    x_t = torch.randn((2, 3, 3, 8, 8), generator=generator())
+    s_t = torch.full((2,), 1 + tau**2).sqrt()
     i, k = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 1])
     h = estimate(Silent(), x_t, s_t, i, k, space(ev.tolist()))
     gain = (ev / (ev + 1 + tau**2))[k, None, None]
-    torch.testing.assert_close(h, gain * x_t[i, k], rtol=1e-6, atol=1e-6)  # float32
+    torch.testing.assert_close(h, gain * x_t[i, k, 1], rtol=1e-6, atol=1e-6)  # float32
 
 
 def test_the_loss_is_that_of_corruption2self():
     ev, net = [9.0, 2.0, 0.1], Silent()
     x = torch.randn((1, 3, 16, 16), generator=generator())
     mask = (torch.rand((1, 16, 16), generator=generator(1)) < 0.5).float()
-    root = correlated(0.3, 0.5).in_plane_filter((16, 16))
-    value = Joint(components=3).loss(net, Batch(x, mask), space(ev), root, generator(2))
-    log_s, log_ev = net.condition.T  # what the network saw tells tau, x_t and which component
-    k = [int(np.argmin(np.abs(np.log(ev) / 2 - float(one)))) for one in log_ev]
-    s2, ev_k = (2 * log_s).exp()[:, None, None], torch.tensor(ev)[k, None, None]
-    x_t, h = net.image[:, 0] * (ev_k + s2).sqrt(), net.image[:, 0] * ev_k / (ev_k + s2).sqrt()
+    known = space(ev, noise=correlated(0.3, 0.5), size=16)
+    joint = Joint(components=3, patch=16, tau_min=0.7, tau_max=0.7)
+    value = joint.loss(net, batch_of(x, mask), known, generator(2))
+    s2 = 1 + 0.7**2
+    log_r = net.condition[:, 0]  # what the network is told says which component it is
+    k = [int(np.argmin(np.abs(np.log(np.array(ev) / s2) / 2 - float(one)))) for one in log_r]
+    ev_k = torch.tensor(ev)[k, None, None]
+    x_t, h = net.image[:, 1] * (ev_k + s2).sqrt(), net.image[:, 1] * ev_k / (ev_k + s2) ** 0.5
     gamma, delta = (s2 - 1) / s2, 1 / s2
     expected = mask * (gamma * h + delta * x_t - x[0, k]) ** 2 / gamma
     assert sorted(k) == [0, 1, 2]
@@ -102,7 +129,7 @@ def test_on_a_scalar_gaussian_the_minimiser_is_the_wiener_gain(tau):
     )  # noise of 1 is in it
     net, wrong = Filter(1), 0.5 * EV  # the first guess is wrong, the loss has to mend it
     joint, s2 = Joint(tau_min=tau, tau_max=tau), 1 + tau**2
-    minimise(joint, net, y, wrong, correlated(0, 0).in_plane_filter((64, 64)))
+    minimise(joint, net, y, wrong, correlated(0, 0))
     c = (wrong * s2 / (wrong + s2)) ** 0.5 / (wrong + s2) ** 0.5
     gain = wrong / (wrong + s2) + c * net.conv.weight.item()
     # 200 000 voxels, target of variance EV + 1 + 1/tau²: a standard error of 0.004 at tau = 0.3
@@ -126,8 +153,7 @@ def test_on_correlated_noise_matched_noise_gives_the_wiener_filter_and_white_noi
     roots = [model.in_plane_filter((64, 64)) for model in (signal, noise)]
     clean, n = (noise_model.draw(r, shape, generator(s)) for s, r in enumerate(roots))
     joint, net, tau = Joint(noise=kind, tau_min=0.8, tau_max=0.8), Filter(7), 0.8
-    root = noise.to_add(joint.noise).in_plane_filter((64, 64))
-    minimise(joint, net, EV**0.5 * clean + n, EV, root)
+    minimise(joint, net, EV**0.5 * clean + n, EV, noise)
     S, N = (
         noise_model.power_spectrum(m.covariance[..., LAGS[2]], [32, 32]) for m in (signal, noise)
     )
@@ -147,8 +173,12 @@ def in_sigmas(small: Phantom, sigma: float, seed: int = 0) -> Series:
     return replace(small.clean, data=(y / np.float32(sigma)))
 
 
+def components(scan: Series, joint: Joint | None = None) -> Components:
+    return Components.of(scan, correlated(0, 0), joint or Joint())
+
+
 def test_the_rotation_is_orthonormal_so_white_noise_stays_white(small):
-    U = Joint().rotation(in_sigmas(small, 60.0))["rotation"].double()
+    U = components(in_sigmas(small, 60.0)).U.double()
     torch.testing.assert_close(
         U.T @ U, torch.eye(U.shape[1], dtype=torch.float64), rtol=0, atol=1e-6
     )
@@ -156,49 +186,105 @@ def test_the_rotation_is_orthonormal_so_white_noise_stays_white(small):
 
 def test_there_and_back_keeps_the_mean_and_the_part_in_the_kept_components(small):
     scan = in_sigmas(small, 60.0)
-    state = Joint().rotation(scan)
-    components = Components(state, 4)
-    y = torch.from_numpy(np.moveaxis(scan.data[:, :, 5], -1, 0).copy())[None]
-    back = components.rotate_back(components.rotate(y))
-    lost = (y - back).flatten(2)[0]
-    assert 0 < state["rotation"].shape[1] < scan.n_volumes  # some were left out
-    assert (state["rotation"].T @ lost).abs().max() < 1e-3  # float32 of values up to 40
-    twice = components.rotate_back(components.rotate(back))
-    torch.testing.assert_close(twice, back, rtol=0, atol=1e-3)
+    made = components(scan)
+    x = np.moveaxis(made.slabs[:, :, 5, :, 1], -1, 0)
+    y = np.moveaxis(scan.data[:, :, 5], -1, 0)
+    back = made.rotate_back(torch.from_numpy(x.copy())[None])[0]
+    lost = torch.from_numpy(y.copy()) - back
+    assert 0 < made.U.shape[1] < scan.n_volumes  # some were left out
+    assert (made.U.T @ lost.flatten(1)).abs().max() < 1e-3  # float32 of values up to 40
     mean = torch.from_numpy(scan.data[scan.mask].mean(axis=0))
-    torch.testing.assert_close(state["mean"], mean, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(made.mean, mean, rtol=1e-5, atol=1e-3)
 
 
 def test_components_are_kept_for_the_signal_they_hold(small):
-    state = Joint(least_signal=0.5).rotation(in_sigmas(small, 60.0))
-    fewer = Joint(least_signal=5.0).rotation(in_sigmas(small, 60.0))
-    assert (state["signal_variance"] > 0.5).all()
-    assert 1 <= len(fewer["signal_variance"]) < len(state["signal_variance"])
+    scan = in_sigmas(small, 60.0)
+    more, fewer = (components(scan, Joint(least_signal=least)).ev for least in (0.5, 5.0))
+    assert (more > 0.5).all()
+    assert 1 <= len(fewer) < len(more)
 
 
 def test_the_signal_variance_is_that_of_the_truth(small):
     scan = in_sigmas(small, 60.0)
-    state = Joint().rotation(scan)
+    made = components(scan)
     clean = torch.from_numpy(small.clean.data[scan.mask] / np.float32(60))
-    truth = ((clean - clean.mean(dim=0)) @ state["rotation"]).var(dim=0)
+    truth = ((clean - clean.mean(dim=0)) @ made.U).var(dim=0)
     strong = truth > 1  # weaker ones gather noise too: the largest of many
-    torch.testing.assert_close(state["signal_variance"][strong], truth[strong], rtol=0.1, atol=0.1)
+    torch.testing.assert_close(made.ev[strong], truth[strong], rtol=0.1, atol=0.1)
 
 
 def test_a_component_is_not_among_its_own_guides():
-    net, x = Silent(), 1 + torch.rand((1, 6, 4, 4), generator=generator())
+    net, x = Silent(), 1 + torch.rand((1, 6, 3, 4, 4), generator=generator())
     k = torch.arange(6)
     estimate(net, x, torch.ones(1), torch.zeros_like(k), k, space([5.0] * 6, guides=4))
-    is_blank = (net.image[:, 1:] == 0).flatten(2).all(dim=2)
+    is_blank = (net.image[:, 3:] == 0).flatten(2).all(dim=2)
     assert torch.equal(is_blank, k[:, None] == torch.arange(4))
 
 
 def test_two_volumes_are_enough():
-    net, x = Silent(), torch.rand((1, 2, 4, 4), generator=generator())
+    net, x = Silent(), torch.rand((1, 2, 3, 4, 4), generator=generator())
     k = torch.arange(2)
     h = estimate(net, x, torch.ones(1), torch.zeros_like(k), k, space([5.0, 1.0], guides=4))
     assert h.shape == (2, 4, 4)
-    assert (net.image[:, 3:] == 0).all()  # guides that are not there
+    assert (net.image[:, 5:] == 0).all()  # guides that are not there
+
+
+def test_a_scan_of_twice_the_signal_in_twice_the_noise_is_twice_the_result():
+    """So one network serves all noise levels."""
+    x = torch.randn((1, 2, 3, 4, 4), generator=generator())
+    k, one = torch.arange(2), torch.zeros(2, dtype=torch.long)
+    torch.manual_seed(0)
+    net = nn.Conv2d(4, 1, 3, padding=1).requires_grad_(False)
+
+    def h(x: Tensor, s_t: float, ev: list[float]) -> Tensor:
+        def told(image: Tensor, condition: Tensor) -> Tensor:
+            return net(image) + condition[:, :1, None, None]
+
+        return estimate(told, x, torch.tensor([s_t]), one, k, space(ev))
+
+    torch.testing.assert_close(2 * h(x, 1.0, [5.0, 1.0]), h(2 * x, 2.0, [20.0, 4.0]))
+
+
+# ---- slabs ---------------------------------------------------------------------------------------
+
+
+def test_a_slab_is_a_slice_between_its_neighbours_and_nothing_beyond_the_scan(small):
+    made = components(in_sigmas(small, 60.0))
+    slabs = made.slabs
+    np.testing.assert_array_equal(slabs[:, :, 3, :, 0], slabs[:, :, 2, :, 1])
+    np.testing.assert_array_equal(slabs[:, :, 3, :, 2], slabs[:, :, 4, :, 1])
+    assert not slabs[:, :, 0, :, 0].any()
+    assert not slabs[:, :, -1, :, 2].any()
+    assert slabs.base is not None  # a view: the scan is not held three times
+
+
+def test_noise_of_a_slab_correlates_as_that_of_the_scan():
+    own = correlated(0.3, 0.5)
+    through = np.array([0.1, 0.4, 1, 0.4, 0.1])
+    own = replace(own, covariance=own.covariance[:, :, LAGS[2], None] * through)
+    made = space([3.0] * 8, noise=own, size=48, n_slices=9)
+    batch = Batch(torch.zeros(16, 8, 3, 48, 48), torch.ones(16, 48, 48), z=torch.full((16,), 4))
+    z = made.noise_like(batch, generator()).double()
+
+    def mean(product: Tensor) -> float:
+        return float(product.mean())
+
+    i, j, k = LAGS
+    assert mean(z[:, :, 1] ** 2) == pytest.approx(1, abs=0.02)
+    assert mean(z[:, :, 0] * z[:, :, 1]) == pytest.approx(0.4, abs=0.02)
+    assert mean(z[:, :, 0] * z[:, :, 2]) == pytest.approx(0.1, abs=0.02)
+    for s in range(3):
+        along_x = mean(z[:, :, s, 1:] * z[:, :, s, :-1])
+        assert along_x == pytest.approx(own.covariance[i + 1, j, k], abs=0.02)
+    assert made.told[4] == pytest.approx(0.4)
+
+
+def test_no_noise_is_added_beyond_the_scan():
+    made = space([3.0], size=16, n_slices=4)
+    batch = Batch(torch.zeros(2, 1, 3, 16, 16), torch.ones(2, 16, 16), z=torch.tensor([0, 3]))
+    z = made.noise_like(batch, generator())
+    is_quiet = (z == 0).flatten(3).all(dim=3)[:, 0]
+    assert is_quiet.tolist() == [[True, False, False], [False, False, True]]
 
 
 # ---- trained -------------------------------------------------------------------------------------
@@ -208,8 +294,7 @@ def test_a_short_training_beats_the_noisy_scan_and_the_wiener_filter(small):
     scan, clean = in_sigmas(small, 100.0), small.clean.data / np.float32(100)
     noise = noise_model.learn(scan, scan.mask)
     joint, run = Joint(steps=80, channels=16, patch=32, patches=4), Run()
-    before = joint.network(run.rng("network")).state_dict()
-    untrained = joint.rotation(scan) | {f"network.{name}": value for name, value in before.items()}
+    untrained = {f"network.{name}": w for name, w in joint.network(run).state_dict().items()}
 
     def error(state: dict[str, Tensor]) -> float:
         out = joint.denoise(scan, noise, state, run)
@@ -217,7 +302,21 @@ def test_a_short_training_beats_the_noisy_scan_and_the_wiener_filter(small):
 
     wiener, trained = error(untrained), error(joint.fit([scan], [noise], run))
     assert wiener < 0.6
-    assert trained < 0.75 * wiener  # measured 0.63
+    assert trained < 0.75 * wiener
+
+
+def test_one_network_learns_from_scans_of_different_size_and_number_of_volumes(small):
+    scan = in_sigmas(small, 100.0)
+    other = replace(scan, data=scan.data[4:, :30, :7, :6], mask=scan.mask[4:, :30, :7])
+    joint = Joint(steps=40, channels=16, patch=32, patches=2, start="scratch")
+    noises = [correlated(0, 0)] * 2
+    state = joint.fit([scan, other], noises, Run())
+    for one, noise in zip((scan, other), noises, strict=True):
+        kept = joint.denoise(one, noise, state, Run())
+        assert kept.shape == one.data.shape
+    truth = small.clean.data / np.float32(100)
+    error = float(((joint.denoise(scan, noises[0], state, Run()) - truth)[scan.mask] ** 2).mean())
+    assert error < 0.6
 
 
 def test_white_and_measured_noise_train_different_networks(small):
@@ -239,3 +338,99 @@ def test_training_does_not_use_the_global_generator(small):
         torch.manual_seed(seed)
         states.append(joint.fit([noisy], [correlated(0, 0)], Run()))
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+# ---- the prior -----------------------------------------------------------------------------------
+
+
+def referee_of(run: Run) -> tuple[str, dict[str, float]]:
+    """What was chosen, and the error of all that could be."""
+    errors = referee(run.kept)
+    return min(errors, key=errors.__getitem__), errors
+
+
+def test_the_prior_as_it_is_beats_the_wiener_filter_by_the_truth_and_by_the_referee(small):
+    scan, clean = in_sigmas(small, 100.0), small.clean.data / np.float32(100)
+    noise = noise_model.learn(scan, scan.mask)
+    instant, run = Joint(**Joint.presets["instant"]), Run()
+    state = instant.fit([scan], [noise], run)
+    chosen, errors = referee_of(run)
+    assert chosen == PRIOR
+    assert errors[PRIOR] < errors[UNTRAINED]
+    untrained = {f"network.{name}": w for name, w in instant.network(run).state_dict().items()}
+    wiener, known = (
+        ((instant.denoise(scan, noise, state, run) - clean)[scan.mask] ** 2).mean()
+        for state in (untrained, state)
+    )
+    assert known < 0.8 * wiener
+
+
+def test_the_referee_ranks_weights_as_the_true_error_does(small):
+    """Its value is the error against the truth at its noise level, but for a constant."""
+    scan, clean = in_sigmas(small, 100.0), small.clean.data / np.float32(100)
+    noise = noise_model.learn(scan, scan.mask)
+    joint, run = Joint(), Run()
+    space = Components.of(scan, noise, joint)
+    known, net = joint.prior(), joint.network(run)
+    untrained = {name: w.clone() for name, w in net.state_dict().items()}
+    blends = {
+        share: {name: untrained[name].lerp(known[name], share) for name in known}
+        for share in (0.0, 0.5, 0.8, 1.0)
+    }
+    said = {share: joint.error(net, w, [space], run) for share, w in blends.items()}
+    true = {}
+    for share, weights in blends.items():
+        state = {f"network.{name}": w for name, w in weights.items()}
+        true[share] = float(
+            ((joint.denoise(scan, noise, state, run) - clean)[scan.mask] ** 2).mean()
+        )
+    assert sorted(said, key=said.get) == sorted(true, key=true.get)
+
+
+def test_a_prior_that_does_not_fit_the_scan_is_not_used(small, monkeypatch):
+    scan = in_sigmas(small, 100.0)
+    noise = noise_model.learn(scan, scan.mask)
+    wrong = {name: -3 * w for name, w in Joint().prior().items()}
+    monkeypatch.setattr(Joint, "prior", lambda self: None if self.start == "scratch" else wrong)
+    run, short = Run(), {"steps": 20, "patch": 16}
+    again = Joint(**short).fit([scan], [noise], run)
+    chosen, errors = referee_of(run)
+    assert errors[PRIOR] > errors[UNTRAINED]
+    assert chosen == "a network trained from scratch"
+    scratch = Joint(**short, start="scratch").fit([scan], [noise], Run())
+    assert all(torch.equal(scratch[name], again[name]) for name in scratch)
+
+
+def test_a_training_that_does_harm_is_not_used(small, monkeypatch):
+    scan = in_sigmas(small, 100.0)
+    noise = noise_model.learn(scan, scan.mask)
+    far_too_fast = partial(Training, learning_rate=10.0, muon_rate=10.0)
+    monkeypatch.setattr("quell.methods.joint.Training", far_too_fast)
+    run = Run()
+    Joint(steps=5, patch=32).fit([scan], [noise], run)
+    chosen, errors = referee_of(run)
+    assert len(errors) == 3
+    assert chosen == PRIOR
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"start": "prior", "channels": 48}, "other channels"),
+        ({"start": "scratch", "steps": 0}, "learns nothing"),
+        ({"start": "now"}, "auto, prior, scratch"),
+        ({"steps": -1}, "0 or more"),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused(settings, said):
+    with pytest.raises(InputError, match=said) as refused:
+        Joint(**settings)
+    assert refused.value.status == 2
+
+
+def test_the_card_of_the_prior_says_what_it_is():
+    card = prior.card_of("joint")
+    assert card["weights"] == sum(w.numel() for w in Joint().prior().values())
+    assert "siemens-trio-dti20x2-dev" in card["never_seen"]
+    assert all(scan["by"] for scan in card["learned_from"])
+    assert not any("trio" in scan["scan"] for scan in card["learned_from"])

@@ -320,7 +320,7 @@ def test_a_mask_of_all_scans_is_obeyed_and_is_no_scan(quell, folder, series, tmp
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (["--method", "joint"], 2, "joint learns from one scan"),
+        (["--method", "difusion"], 2, "difusion learns from one scan"),
         (["--method", "magic"], 2, "is not known"),
         (["--set", "others=-1"], 2, "others"),
         (["--noise-law", "cauchy"], 2, "is not known"),

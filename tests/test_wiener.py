@@ -56,8 +56,8 @@ def test_it_is_what_joint_gives_before_it_has_learned():
     clean = phantom("small").clean
     scan = replace(clean, data=corrupt(clean.data / np.float32(40), 1.0, np.random.default_rng(0)))
     joint = Joint(channels=8)
-    net = joint.network(generator()).state_dict()
-    state = joint.rotation(scan) | {f"network.{name}": value for name, value in net.items()}
+    net = joint.network(Run()).state_dict()
+    state = {f"network.{name}": value for name, value in net.items()}
     untrained = joint.denoise(scan, correlated(), state, Run())
     np.testing.assert_allclose(filtered(scan), untrained, rtol=0, atol=1e-3)  # of a signal of 40
     assert np.abs(untrained - scan.data).max() > 1

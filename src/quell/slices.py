@@ -63,7 +63,7 @@ def draw(
 ) -> Batch:
     """n random patches, each holding a random voxel of the mask, randomly flipped.
 
-    data        (X, Y, Z, V)
+    data        (X, Y, Z, V), or more axes, which come before H and W in the batch
     mask        (X, Y, Z) bool
     size        edge of a patch, voxels; slices smaller than that are taken whole
     groups      (G, C) int  volumes that belong together: a random one for each patch; None: all V
@@ -89,14 +89,14 @@ def draw(
         if dimensions == 2:
             box.append(int(centre[2]))
         slices.append(int(centre[2]) if dimensions == 2 else 0)
-        patch = data[tuple(box)]
-        ys.append(np.moveaxis(patch if groups is None else patch[..., groups[g]], -1, 0))
+        patch = data[tuple(box)] if groups is None else data[tuple(box)][..., groups[g]]
+        ys.append(np.moveaxis(patch, range(dimensions), range(-dimensions, 0)))
         masks.append(mask[tuple(box)])
     y, m = torch.from_numpy(np.stack(ys)), torch.from_numpy(np.stack(masks)).float()
-    for axis, is_flipped in zip((2, 3), torch.rand((2, n), generator=rng) < 0.5, strict=True):
-        rows = is_flipped.reshape(-1, *[1] * dimensions)
-        y = torch.where(rows[:, None], y.flip(axis), y)
-        m = torch.where(rows, m.flip(axis - 1), m)
+    for axis, is_flipped in zip((0, 1), torch.rand((2, n), generator=rng) < 0.5, strict=True):
+        axis -= dimensions
+        y = torch.where(is_flipped.reshape(-1, *[1] * (y.ndim - 1)), y.flip(axis), y)
+        m = torch.where(is_flipped.reshape(-1, *[1] * (m.ndim - 1)), m.flip(axis), m)
     return Batch(y, m, group, torch.tensor(slices))
 
 
@@ -104,11 +104,13 @@ def draw(
 def map_slices(restore: Callable[[Tensor], Tensor], data: np.ndarray, run: Run) -> np.ndarray:
     """Every slice through `restore`, (1, V, X, Y) -> (1, V', X, Y), back on the grid.
 
-    data  (X, Y, Z, V)
+    data  (X, Y, Z, V), or more axes, which come before X and Y
     """
     out: np.ndarray | None = None
     for z in range(data.shape[2]):
-        y = torch.from_numpy(np.ascontiguousarray(np.moveaxis(data[:, :, z], -1, 0)))[None]
+        y = torch.from_numpy(np.ascontiguousarray(np.moveaxis(data[:, :, z], (0, 1), (-2, -1))))[
+            None
+        ]
         restored = np.moveaxis(restore(y.to(run.device))[0].float().cpu().numpy(), 0, -1)
         if out is None:
             out = np.empty((*data.shape[:3], restored.shape[-1]), dtype=np.float32)

@@ -6,8 +6,11 @@ Idea    The V volumes of a scan are rotated to their principal components, which
         share. One small network learns E[clean component | noisy components] by removing noise
         that was added on purpose, drawn with the scan's own spatial correlation.
 Here    sigma = 1 after `scaling`, target level sigma_g = 0. The network restores one component at
-        a time, told its signal variance and shown the leading components as guides, so the same
-        weights serve any number of volumes and components.
+        a time. It is shown the same component of the slices above and below, where noise is new
+        and anatomy is not, and the leading components as guides; it is told the component's
+        signal over noise and how the noise correlates. So the same weights serve any number of
+        volumes, any noise level and any scanner, and a network that learned from other scans, the
+        prior that comes with quell, is a start: training goes on from there on the scan itself.
 Differs Corruption2Self denoises one image at a time, adds white noise, and weighs noise levels
         by (tau² + sigma²)^alpha. Here the whole series is one image, the added noise has the
         measured covariance (with white noise on correlated noise the minimiser is a wrong
@@ -16,35 +19,50 @@ Differs Corruption2Self denoises one image at a time, adds white noise, and weig
 Symbols, in units of the scan's noise (sigma = 1):
     x, x_t   noisy components and x + tau z;  s_t² = 1 + tau²
     ev       signal variance of a component: its eigenvalue minus 1
+    r        signal over noise of a component of x_t: ev / s_t²
 """
 
-from dataclasses import dataclass, fields
-from typing import ClassVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from scipy.linalg import toeplitz
 from torch import Tensor
 
 from .. import noise as noise_model
 from ..noise import ADDED, NoiseModel, principal_components
-from ..run import Run, State
+from ..prior import prior_of
+from ..run import Run, State, has_fast_bfloat16
+from ..schedule import like
 from ..series import InputError, Series
 from ..slices import Batch, draw, map_slices
-from ..trainer import Network, Training, load_weights, train
+from ..trainer import Network, Training, in_bfloat16, load_weights, train
 from ..unet import UNet, UNetSettings, weights_from
 
 IMAGES_AT_ONCE = 4  # components of a slice per pass: more is slower, the caches overflow
+SLAB, MIDDLE = 3, 1  # slices that are seen, and which of them is restored
+N_TOLD, TOLD_SCALE = 6, 3.0  # log r / 2 and five correlations of the noise, which are small numbers
+SHAPE = ("channels", "multipliers", "guides")  # settings that the weights depend on
+STARTS = ("auto", "prior", "scratch")
+BATCHES_OF_REFEREE, TAU_OF_REFEREE = 12, 0.5
+UNTRAINED, PRIOR = "the global Wiener filter", "the prior as it is"
+TRAINED = {
+    PRIOR: "the prior, trained on with this scan",
+    UNTRAINED: "a network trained from scratch",
+}
 
 
 @dataclass(frozen=True)
 class Joint:
     """The joint method; its fields are its settings."""
 
-    steps: int = 400  # training steps
+    start: str = "auto"  # "prior", "scratch"; auto: the prior where it fits the settings
+    steps: int = 400  # training steps; 0: the prior as it is
     patches: int = 2  # per step
     components: int = 4  # restored per patch and step
     patch: int = 64  # edge of a patch, voxels
-    guides: int = 4  # leading components shown beside the one to restore
+    guides: int = 8  # leading components shown beside the one to restore
     channels: int = 32  # of the U-Net at full resolution
     multipliers: tuple[int, ...] = (1, 2, 2)  # of the U-Net's levels
     tau_min: float = 0.05  # added noise, units of sigma
@@ -57,10 +75,12 @@ class Joint:
     needs: ClassVar[str] = "one image or more of one anatomy; 12 or more to be at its best"
     units: ClassVar[str] = "sigma"
     takes_one_image: ClassVar[bool] = True
+    learns_many: ClassVar[bool] = True  # one network may learn from many scans
     summary: ClassVar[str] = "one network over all volumes, trained with the scan's own noise"
-    presets: ClassVar[dict[str, dict[str, int]]] = {
-        "fast":    {"steps": 150, "channels": 32},
-        "default": {"steps": 400, "channels": 32},
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "instant": {"start": "prior", "steps": 0},
+        "fast":    {"steps": 150},
+        "default": {"steps": 400},
         "best":    {"steps": 3000, "channels": 48},
     }  # fmt: skip
 
@@ -72,9 +92,9 @@ class Joint:
     def __post_init__(self) -> None:
         """Raise InputError (status 2) for settings that no network or noise can have."""
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name == "guides" else 1
+            value, least = getattr(self, field.name), field.name not in ("guides", "steps")
             if field.type is int and value < least:
-                raise InputError(f"{field.name}={value} is too small; give {least} or more", 2)
+                raise InputError(f"{field.name}={value} is too small; give {least:d} or more", 2)
         if self.channels % 8:
             raise InputError(f"channels={self.channels} does not fit; give a multiple of 8", 2)
         if not self.multipliers or min(self.multipliers) < 1:
@@ -83,76 +103,109 @@ class Joint:
             raise InputError("tau_min must be above 0 and at most tau_max; correct them", 2)
         if self.least_signal < 0:
             raise InputError(f"least_signal={self.least_signal} is too small; give 0 or more", 2)
-        if self.noise not in ADDED:
-            raise InputError(f"noise={self.noise} is not known; choose from {', '.join(ADDED)}", 2)
+        for name, known in (("noise", ADDED), ("start", STARTS)):
+            if getattr(self, name) not in known:
+                said = f"{name}={getattr(self, name)} is not known"
+                raise InputError(f"{said}; choose from {', '.join(known)}", 2)
+        if self.start == "prior" and self.prior() is None:
+            raise InputError(
+                "the prior that comes with quell has other channels, multipliers or guides; "
+                "leave these settings out or give start=scratch", 2
+            )  # fmt: skip
+        if self.steps == 0 and self.start == "scratch":
+            raise InputError("steps=0 from scratch learns nothing; give steps, or start=prior", 2)
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
-        """Learn rotation and network from one scan, sigma = 1 units."""
-        (scan,), (noise,) = scans, noises  # components of another scan mean something else
-        rotation = self.rotation(scan)
-        space = Components(rotation, self.guides)
-        filter_ = noise.to_add(self.noise).in_plane_filter((self.patch, self.patch))
-        net = self.network(run.rng("network"))
-        weights = train(
-            net,
-            lambda rng: draw(scan.data, scan.where, self.patches, self.patch, rng),
-            lambda net, batch, rng: self.loss(net, batch, space, filter_, rng),
-            Training(self.steps),
-            run,
-        )
-        return rotation | {f"network.{name}": value for name, value in weights.items()}
+        """The network, from one scan or from many, in sigma = 1 units."""
+        spaces = [Components.of(*one, self) for one in zip(scans, noises, strict=True)]
+        net = self.network(run)
+        candidates = {UNTRAINED: {name: w.clone() for name, w in net.state_dict().items()}}
+        if (prior := self.prior()) is not None:
+            candidates[PRIOR] = prior
+        errors = {name: self.error(net, w, spaces, run) for name, w in candidates.items()}
+        best = min(errors, key=errors.__getitem__)
+        net.load_state_dict(candidates[best])
+        if self.steps:
+            candidates[TRAINED[best]] = train(
+                net,
+                lambda rng: self.draw(spaces, rng),
+                lambda net, batch, rng: self.loss(net, batch, spaces[batch.scan], rng),
+                Training(self.steps, parts=run.parts),
+                run,
+            )
+            errors[TRAINED[best]] = self.error(net, candidates[TRAINED[best]], spaces, run)
+            best = min(errors, key=errors.__getitem__)
+        for name, error in errors.items():
+            run.keep(f"referee {name}", np.array(error))
+        run.voice.say(f"joint: used {best}")
+        return {f"network.{name}": value for name, value in candidates[best].items()}
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
-        """One pass of every slice at tau = 0; (X, Y, Z, V)."""
-        net = self.network(run.rng("network")).to(run.device)
+        """One pass of every slice at tau = 0; (X, Y, Z, V). Volumes keep their mean in the mask."""
+        net = self.network(run).to(run.device)
         load_weights(net, state, "network.")
-        space = Components(state, self.guides)
-        return map_slices(lambda y: self.restore(net, y, space), scan.data, run)
+        net.requires_grad_(False)
+        space = Components.of(scan, noise, self)
+        fast = in_bfloat16(net) if has_fast_bfloat16(run.device) else net
+        out = map_slices(lambda x: self.restore(fast, x, space), space.slabs, run)
+        for v in range(scan.n_volumes):
+            out[..., v] += (scan.data[..., v][scan.where] - out[..., v][scan.where]).mean()
+        return out
 
-    def rotation(self, scan: Series) -> State:
-        """The components that hold signal: mean (V,), rotation (V, K), signal variance (K,)."""
-        mean, values, vectors = principal_components(scan.data[scan.where])
-        ev = values - 1.0
-        K = max(1, int((ev > self.least_signal).sum()))
-        return {
-            "mean": torch.from_numpy(mean),
-            "rotation": torch.from_numpy(np.ascontiguousarray(vectors[:, :K], dtype=np.float32)),
-            "signal_variance": torch.from_numpy(np.maximum(ev[:K], 1e-3).astype(np.float32)),
-        }
-
-    def network(self, rng: torch.Generator) -> UNet:
-        """The U-Net F, its weights drawn from `rng`."""
-        with weights_from(rng):
+    def network(self, run: Run) -> UNet:
+        """The U-Net F; with its last layer zero it is the global Wiener filter."""
+        with weights_from(run.rng("network")):
             settings = UNetSettings(self.channels, self.multipliers)
-            return UNet(1 + self.guides, 1, n_condition=2, settings=settings)
+            return UNet(SLAB + self.guides, 1, n_condition=N_TOLD, settings=settings)
 
-    def loss(
-        self,
-        net: Network,
-        batch: Batch,
-        space: "Components",
-        filter_: Tensor,
-        rng: torch.Generator,
-    ) -> Tensor:
+    def prior(self) -> State | None:
+        """What the network learned from other scans; None where it is not to be used or not fit."""
+        if self.start == "scratch":
+            return None
+        return prior_of("joint", {name: getattr(self, name) for name in SHAPE})
+
+    def draw(self, spaces: "list[Components]", rng: torch.Generator) -> Batch:
+        """Patches (B, K, SLAB, H, W) of one of the scans."""
+        one = int(torch.randint(len(spaces), (1,), generator=rng))
+        batch = draw(spaces[one].slabs, spaces[one].where, self.patches, self.patch, rng)
+        return replace(batch, scan=one)
+
+    def loss(self, net: Network, batch: Batch, space: "Components", rng: torch.Generator) -> Tensor:
         """‖γ h(x_t) + δ x_t − x‖² / γ, which is γ ‖h(x_t) − (x − z/τ)‖², in the mask."""
-        x = space.rotate(batch.y)  # (B, K, H, W)
+        x = batch.y  # (B, K, SLAB, H, W)
         B, K = x.shape[:2]
-        tau = self._levels(B, rng).to(x.device)[:, None, None, None]
-        z = noise_model.draw(filter_.to(x.device), tuple(x.shape), rng)
-        x_t, s_t, target = x + tau * z, (1 + tau**2).sqrt(), x - z / tau
+        tau = self._levels(B, rng).to(x.device)
+        z = space.noise_like(batch, rng)
+        x_t, s_t = x + like(tau, x) * z, (1 + tau**2).sqrt()
+        target = (x - z / like(tau, x))[:, :, MIDDLE]
         gamma = (tau / s_t) ** 2  # γ = τ²/s_t², δ = 1/s_t² (Tu et al. 2025 with sigma_g = 0)
         k = torch.stack([torch.randperm(K, generator=rng)[: self.components] for _ in range(B)])
         i = torch.arange(B)[:, None].expand_as(k)
         i, k = i.reshape(-1).to(x.device), k.reshape(-1).to(x.device)
-        h = estimate(net, x_t, s_t[:, 0, 0, 0], i, k, space)
-        weight = gamma[i, 0] * batch.mask[i]
+        h = estimate(net, x_t, s_t, i, k, space)
+        weight = gamma[i, None, None] * batch.mask[i]
         return (weight * (h - target[i, k]) ** 2).sum() / batch.mask[i].sum()
 
-    def restore(self, net: Network, y: Tensor, space: "Components") -> Tensor:
-        """Clean volumes of one slice, y (1, V, H, W) -> (1, V, H, W)."""
-        x = space.rotate(y)
-        s_t = torch.ones(1, device=y.device)
-        parts = torch.arange(x.shape[1], device=y.device).split(IMAGES_AT_ONCE)
+    @torch.no_grad()
+    def error(self, net: UNet, weights: State, spaces: "list[Components]", run: Run) -> float:
+        """The referee: the loss of some weights on patches and noise that are the same for all.
+
+        But for a constant it is the squared error of h against the clean scan at this noise
+        level, so the least is the best, whoever trained it on what.
+        """
+        net.load_state_dict(weights)
+        net.to(run.device)
+        fixed, found = replace(self, tau_min=TAU_OF_REFEREE, tau_max=TAU_OF_REFEREE), 0.0
+        for n in range(BATCHES_OF_REFEREE):
+            rng = run.rng("referee", n)
+            batch = self.draw(spaces, rng).to(run.device)
+            found += float(fixed.loss(net, batch, spaces[batch.scan], rng))
+        return found / BATCHES_OF_REFEREE
+
+    def restore(self, net: Network, x: Tensor, space: "Components") -> Tensor:
+        """Clean volumes of one slice, x (1, K, SLAB, H, W) -> (1, V, H, W)."""
+        s_t = torch.ones(1, device=x.device)
+        parts = torch.arange(x.shape[1], device=x.device).split(IMAGES_AT_ONCE)
         h = [estimate(net, x, s_t, torch.zeros_like(k), k, space) for k in parts]
         return space.rotate_back(torch.cat(h)[None])
 
@@ -162,19 +215,71 @@ class Joint:
         return self.tau_min + (self.tau_max - self.tau_min) * u
 
 
+@dataclass(frozen=True, eq=False)
 class Components:
-    """The rotation between volumes and components, and which components guide."""
+    """A scan as its principal components, and how its noise is to be drawn.
 
-    def __init__(self, state: State, guides: int) -> None:
-        self.mean, self.U, self.ev = (
-            state[name] for name in ("mean", "rotation", "signal_variance")
+    mean    (V,)
+    U       (V, K)           orthonormal, so white noise over volumes stays white
+    ev      (K,)             signal variance
+    slabs   (X, Y, Z, K, 3)  the slice below, itself, the slice above; a view of one array
+    where   (X, Y, Z) bool   the mask
+    filter_                  square root of the in-plane power spectrum of the noise
+    mixing  (3, 3)           square root of the correlation between slices
+    told    (5,)             correlation of the noise to the next voxel along x and y, to the one
+                             after it along x and y, to the next slice
+    guides                   how many leading components guide
+    """
+
+    mean: Tensor
+    U: Tensor
+    ev: Tensor
+    slabs: np.ndarray
+    where: np.ndarray
+    filter_: Tensor
+    mixing: Tensor
+    told: Tensor
+    guides: int
+
+    @classmethod
+    def of(cls, scan: Series, noise: NoiseModel, joint: Joint) -> "Components":
+        """The components of a scan that hold signal; sigma = 1 units."""
+        mean, values, vectors = principal_components(scan.data[scan.where])
+        ev = values - 1.0
+        K = max(1, int((ev > joint.least_signal).sum()))
+        U = np.ascontiguousarray(vectors[:, :K], dtype=np.float32)
+        x = np.zeros((*scan.data.shape[:2], scan.data.shape[2] + 2, K), dtype=np.float32)
+        np.matmul(scan.data, U, out=x[:, :, 1:-1])
+        x[:, :, 1:-1] -= mean.astype(np.float32) @ U
+        own = noise.to_add(joint.noise)
+        i, j, k = (n // 2 for n in own.covariance.shape)
+        line = own.covariance[i, j, k : k + SLAB]
+        c = own.covariance
+        told = [c[i + 1, j, k], c[i, j + 1, k], c[i + 2, j, k], c[i, j + 2, k], line[1]]
+        return cls(
+            torch.from_numpy(mean.astype(np.float32)),
+            torch.from_numpy(U),
+            torch.from_numpy(np.maximum(ev[:K], 1e-3).astype(np.float32)),
+            np.lib.stride_tricks.sliding_window_view(x, SLAB, axis=2),
+            scan.where,
+            own.in_plane_filter((joint.patch, joint.patch)),
+            torch.from_numpy(_root_of_correlation(line)),
+            torch.tensor(told, dtype=torch.float32),
+            joint.guides,
         )
-        self.guides = guides
 
-    def rotate(self, y: Tensor) -> Tensor:
-        """(B, V, H, W) -> (B, K, H, W)."""
-        y = y - self.mean.to(y.device)[:, None, None]
-        return torch.einsum("bvhw,vk->bkhw", y, self.U.to(y.device))
+    def noise_like(self, batch: Batch, rng: torch.Generator) -> Tensor:
+        """Fresh noise for patches (B, K, SLAB, H, W), correlated in the plane and across slices.
+
+        None where a slab reaches out of the scan: nothing is there that noise could be added to.
+        """
+        B, K, _, H, W = batch.y.shape
+        root = self.filter_.to(batch.y.device)
+        z = noise_model.draw(root, (B, K, SLAB, H, W), rng)
+        z = torch.einsum("st,bkthw->bkshw", self.mixing.to(z), z)
+        at = batch.z[:, None] + torch.arange(SLAB) - MIDDLE
+        is_there = (at >= 0) & (at < self.where.shape[2])
+        return z * is_there[:, None, :, None, None].to(z)
 
     def rotate_back(self, x: Tensor) -> Tensor:
         """(B, K, H, W) -> (B, V, H, W); components left out stay at their mean."""
@@ -182,25 +287,35 @@ class Components:
         return y + self.mean.to(x.device)[:, None, None]
 
 
+def _root_of_correlation(line: np.ndarray) -> np.ndarray:
+    """Square root of the matrix of correlations between the slices of a slab; line: by lag."""
+    values, vectors = np.linalg.eigh(toeplitz(line))
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    return np.asarray(root / np.linalg.norm(root, axis=1, keepdims=True), dtype=np.float32)
+
+
 def estimate(
     net: Network, x_t: Tensor, s_t: Tensor, i: Tensor, k: Tensor, space: Components
 ) -> Tensor:
-    """h(x_t): component k[n] of patch i[n], (N, H, W).
+    """h(x_t): component k[n] of the middle slice of patch i[n], (N, H, W).
 
-    x_t  (B, K, H, W)
+    x_t  (B, K, SLAB, H, W)
     s_t  (B,)  noise level of each patch
 
     h = w x_t + c F(x_t / sqrt(ev + s_t²)): w, c make F start as the global Wiener filter
-    (F = 0) and keep its output near unit variance.
+    (F = 0) and keep its output near unit variance. Scan and noise times any number give h times
+    that number: what F sees and is told are ratios.
     """
-    ev, s2 = space.ev.to(x_t.device), (s_t**2)[:, None]
-    scaled = x_t / (ev + s2).sqrt()[:, :, None, None]
-    is_self = torch.arange(space.guides, device=x_t.device) == k[:, None]  # (N, guides)
-    guides = x_t.new_zeros(len(k), space.guides, *x_t.shape[2:])
-    there = min(space.guides, x_t.shape[1])
-    guides[:, :there] = scaled[i, :there] * ~is_self[:, :there, None, None]
-    image = torch.cat([scaled[i, k][:, None], guides], dim=1)
-    ev, s2 = ev[k], s2[i, 0]
-    F = net(image, torch.stack([s2.log() / 2, ev.log() / 2], dim=1))[:, 0]
-    w, c = ev / (ev + s2), (ev * s2 / (ev + s2)).sqrt()
-    return w[:, None, None] * x_t[i, k] + c[:, None, None] * F
+    ev, s2 = space.ev.to(x_t.device), (s_t**2)[i]
+    own, there = x_t[i, k], min(space.guides, x_t.shape[1])
+    is_self = torch.arange(there, device=x_t.device) == k[:, None]  # (N, there)
+    shown = ~is_self / (ev[:there] + s2[:, None]).sqrt()
+    guides = x_t.new_zeros(len(k), space.guides, *x_t.shape[3:])
+    guides[:, :there] = x_t[i, :there, MIDDLE] * shown[:, :, None, None]
+    ev = ev[k]
+    image = torch.cat([own / (ev + s2).sqrt()[:, None, None, None], guides], dim=1)
+    r = ev / s2
+    lags = TOLD_SCALE * space.told.to(r).expand(len(r), -1)
+    F = net(image, torch.cat([r.log()[:, None] / 2, lags], dim=1))[:, 0]
+    w, c = r / (1 + r), (ev / (1 + r)).sqrt()
+    return w[:, None, None] * own[:, MIDDLE] + c[:, None, None] * F

@@ -1,0 +1,200 @@
+"""How long the default takes, against dwidenoise, and where the time goes.
+
+    python benchmarks/speed.py            all of it, about half an hour on two cores
+    python benchmarks/speed.py --table    only make the Markdown from the JSON again
+
+Whole   A scan of 81 x 106 x 76 voxels and 160 volumes with correlated Rician noise. Every method is
+        a command of its own on the same file; of quell with everything: mask, noise model,
+        training, report. PSNR of the diffusion-weighted volumes against the mean magnitude of the
+        truth, in the brain.
+Trio    The same on the real scan that was acquired twice; gain by its repeat.
+Volumes A slab of the phantom with more and more volumes, by the prior as it is.
+Needs   dwidenoise (MRtrix3) on PATH; QUELL_DATA for the real scan.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from quality import DATA, plain, processor, run, version_of_dwidenoise, write_scan
+from quality_scans import CORRELATION, TrioScan, put_floor
+from script import main_of
+
+from quell.evaluate import psnr
+from quell.pipeline import as_json, versions
+from quell.series import Series, load, replacing
+from quell.simulate import Phantom, PhantomSettings, corrupt, phantom
+
+LARGE = PhantomSettings(
+    (81, 106, 76), 2.0, 10, ((1000.0, 75), (2000.0, 75)), seed=11, slab_mm=0.0
+)  # fmt: skip
+SNR = 15.0  # of white matter at b=0
+VOLUMES = (7, 20, 40, 80, 160, 320)
+SLAB = slice(30, 46)  # slices of the scan with more and more volumes
+METHODS: dict[str, list[str]] = {
+    "instant": ["--preset", "instant"],
+    "default": [],
+    "mppca": ["--method", "mppca"],
+    "dwidenoise": [],
+}
+STAGES = ("check", "noise model", "training", "inference", "measure")
+
+
+class LargeScan:
+    """A phantom of the size of a research scan."""
+
+    settings = LARGE
+
+    @cached_property
+    def head(self) -> Phantom:
+        return phantom(self.settings)
+
+    @property
+    def sigma(self) -> np.ndarray:
+        level = self.head.white_matter_b0 / SNR
+        return np.full(self.head.tissue.shape, level, dtype=np.float32)
+
+    @property
+    def noisy(self) -> Series:
+        clean, rng = self.head.clean, np.random.default_rng(0)
+        y = corrupt(clean.data, self.sigma, rng, "rician", correlation=CORRELATION)
+        return replace(clean, data=y, mask=None)
+
+    def score(self, written: np.ndarray) -> float:
+        """PSNR of the diffusion-weighted volumes, dB."""
+        clean, mask = self.head.clean, self.head.clean.mask
+        assert mask is not None
+        dwi = ~clean.is_b0
+        goal = put_floor(clean.data, self.sigma, "rician")[..., dwi]
+        return psnr(written[..., dwi], goal, mask, self.head.white_matter_b0)
+
+
+class Trio(TrioScan):
+    def score(self, written: np.ndarray) -> float:
+        """Gain, dB."""
+        return self.scores(written, None)["gain"]
+
+
+class Slab(LargeScan):
+    """Some slices and so many volumes."""
+
+    def __init__(self, n_volumes: int) -> None:
+        n_b0 = max(1, n_volumes // 16)
+        shape = (*LARGE.shape[:2], SLAB.stop - SLAB.start)
+        shells = ((1000.0, n_volumes - n_b0),)
+        self.settings = replace(LARGE, shape=shape, n_b0=n_b0, shells=shells)
+
+
+def cost_of(scan: Any, name: str, threads: int, with_score: bool = True) -> dict[str, Any]:
+    """What a command took, its score, and for quell how long each stage of it was."""
+    with TemporaryDirectory() as own:
+        folder = Path(own)
+        write_scan(scan, folder)
+        noisy, out = folder / "noisy.nii", folder / "denoised.nii"
+        command = ["dwidenoise", str(noisy), str(out), "-quiet", "-nthreads", str(threads)]
+        if name != "dwidenoise":
+            command = [sys.executable, "-m", "quell", "denoise", str(noisy), str(out), "--quiet"]
+            command += ["--threads", str(threads), *METHODS[name]]
+        cost = run(command, folder, threads)
+        cost["peak_over_input"] = cost["peak_bytes"] / (4 * int(np.prod(nib.load(noisy).shape)))
+        row: dict[str, Any] = plain(cost) | {"load": os.getloadavg()[0]}
+        if (record := out.with_suffix(".json")).exists():
+            said = json.loads(record.read_text())["Denoising"]
+            row |= {"seconds": said["Seconds"], "used": said.get("Used", "")}
+        if with_score:
+            row["score"] = scan.score(load(out).data)
+    return row
+
+
+def run_all(threads: int, path: Path) -> None:
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    results.setdefault("run", {
+        "processor": processor(), "threads": threads,
+        "versions": versions() | {"dwidenoise": version_of_dwidenoise()},
+    })  # fmt: skip
+    scans = {"whole": LargeScan(), "trio": Trio(DATA)}
+    for scan_name, scan in scans.items():
+        rows = results.setdefault(scan_name, {})
+        if scan_name == "trio" and not scan.is_there:
+            continue
+        for name in METHODS:
+            if name not in rows:
+                rows[name] = cost_of(scan, name, threads)
+                print(scan_name, name, round(rows[name]["wall_seconds"]), flush=True)
+                save(results, path)
+        scan.__dict__.clear()  # what it holds takes memory
+    rows = results.setdefault("volumes", {})
+    for n in VOLUMES:
+        if str(n) not in rows:
+            rows[str(n)] = cost_of(Slab(n), "instant", threads, with_score=False)
+            print(n, "volumes", round(rows[str(n)]["wall_seconds"]), flush=True)
+            save(results, path)
+
+
+def save(results: dict[str, Any], path: Path) -> None:
+    results["date"] = time.strftime("%Y-%m-%d")
+    with replacing(path) as file:
+        file.write(as_json(results).encode())
+
+
+def table(results: dict[str, Any]) -> str:
+    """The Markdown."""
+    about = results["run"]
+    lines = [
+        "# Speed", "",
+        f"Commands from file to file, everything included, {about['threads']} threads on "
+        f"{about['processor']}, {results['date']}. Made by `benchmarks/speed.py`. *Stages*: of "
+        "quell's own record; what is left is starting Python, reading, writing and the report. "
+        "*Memory*: the largest resident size over the scan as float32. *Load*: processes that "
+        "wanted the processor at the end, these threads counted: above the number of threads, "
+        "other work slowed this one.",
+    ]  # fmt: skip
+    x, y, z = LARGE.shape
+    titles = {
+        "whole": (f"{x} x {y} x {z} voxels, 160 volumes", "DWI PSNR, dB"),
+        "trio": ("Siemens Trio, 21 volumes", "gain, dB"),
+    }
+    for scan_name, (title, score) in titles.items():
+        if not (rows := results.get(scan_name)):
+            continue
+        theirs = rows.get("dwidenoise", {}).get("wall_seconds")
+        lines += [
+            "", f"## {title}", "",
+            f"| | wall, s | of dwidenoise's | {score} | processor, s | memory | load | "
+            + ", s | ".join(STAGES) + ", s |",
+            "| --- |" + " --: |" * (6 + len(STAGES)),
+        ]  # fmt: skip
+        for name, row in rows.items():
+            over = f"{row['wall_seconds'] / theirs:.2f}" if theirs else "–"
+            own = row.get("seconds", {})
+            stages = " | ".join(f"{own[s]:.1f}" if s in own else "–" for s in STAGES)
+            lines.append(
+                f"| {name} | {row['wall_seconds']:.0f} | {over} | {row['score']:.2f} "
+                f"| {row['cpu_seconds']:.0f} | {row['peak_over_input']:.2f} | {row['load']:.1f} "
+                f"| {stages} |"
+            )
+    if rows := results.get("volumes"):
+        lines += [
+            "", f"## {x} x {y} x {SLAB.stop - SLAB.start} voxels, more and more volumes, instant",
+            "", "| volumes | wall, s | processor, s | inference, s | memory | load |",
+            "| --: | --: | --: | --: | --: | --: |",
+        ]  # fmt: skip
+        for n, row in rows.items():
+            lines.append(
+                f"| {n} | {row['wall_seconds']:.1f} | {row['cpu_seconds']:.1f} "
+                f"| {row['seconds']['inference']:.1f} | {row['peak_over_input']:.2f} "
+                f"| {row['load']:.1f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main_of(__doc__, "speed", run_all, table)
