@@ -30,6 +30,7 @@ from .names import write_dataset
 from .showing import write_group
 
 PATIENCE = 60.0  # seconds between two lines about workers that do not come
+ENOUGH = 600.0  # seconds after which those of this machine are given up
 
 
 def denoise_participants(
@@ -141,7 +142,13 @@ class Cohorts:
             for item in [w for w in waiting if w.job.name in lost]:
                 waiting.remove(item)
                 tell(item.job.entry(FAILED, lost[item.job.name]))
-            Admission(workers, waiting, threads, tell, _Impatience(self.voice).look).run()
+            Admission(
+                workers,
+                waiting,
+                threads,
+                tell,
+                _Impatience(self.voice, self.asked.dask == "local").look,
+            ).run()
 
     def _farm(
         self, waiting: Sequence[Waiting]
@@ -213,17 +220,22 @@ def _learn(
 
 @dataclass
 class _Impatience:
-    """Says now and then that no worker is there."""
+    """Says now and then that no worker is there; does not wait for ever for this machine's own."""
 
     voice: Voice
+    is_local: bool
     since: float = field(default_factory=time.monotonic)
+    said: float = field(default_factory=time.monotonic)
 
     def look(self, n_workers: int) -> None:
+        now = time.monotonic()
         if n_workers:
-            self.since = time.monotonic()
-        elif time.monotonic() - self.since > PATIENCE:
+            self.since = self.said = now
+        elif self.is_local and now - self.since > ENOUGH:
+            raise InputError("no worker starts on this machine; start fewer, or look at its memory")
+        elif now - self.said > PATIENCE:
             self.voice.say("no worker is there yet; waiting for one")
-            self.since = time.monotonic()
+            self.said = now
 
 
 def _say_what_is_left_out(
