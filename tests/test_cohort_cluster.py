@@ -65,6 +65,7 @@ def test_the_script_of_a_job_says_what_was_asked(tmp_path, kind, words):
     assert "distributed.cli.dask_worker tls://" in script
     assert "--nthreads 4" in script
     assert "--tls-key" in script
+    assert "export DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=False" in script
     assert (tmp_path / "shared").stat().st_mode & 0o077 == 0
 
 
@@ -83,10 +84,10 @@ def test_a_scheduler_that_is_not_there_is_said(tmp_path, monkeypatch):
 
 def test_the_gpus_are_dealt_out_one_a_worker(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [cluster._gpu(i, 2)["CUDA_VISIBLE_DEVICES"] for i in (0, 1)] == ["0", "1"]
+    assert [cluster.gpu_of(i, 2)["CUDA_VISIBLE_DEVICES"] for i in (0, 1)] == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-a")
-    assert [cluster._gpu(i, 2)["CUDA_VISIBLE_DEVICES"] for i in (0, 1)] == ["5", "GPU-a"]
-    assert cluster._gpu(0, 0) == {}
+    assert [cluster.gpu_of(i, 2)["CUDA_VISIBLE_DEVICES"] for i in (0, 1)] == ["5", "GPU-a"]
+    assert cluster.gpu_of(0, 0) == {}
 
 
 # ---- faults ----------------------------------------------------------------------------------

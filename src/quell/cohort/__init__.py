@@ -4,7 +4,7 @@ The way: find the scans -> what is done stays -> each scan is a job, sent to a w
 for it -> denoised, judged, put into place -> one record a scan, one table and page for all.
 
 Reading order: asked, folder, bids, job, manifest, work, placing, names, judging, memory, cluster,
-batch, admission, shared, group, showing.
+batch, admission, progress, shared, group, showing.
 """
 
 from .asked import Cohort

@@ -9,6 +9,7 @@ Here    A short YAML says what a job is; one job is one worker, and takes one sc
             jobs: 10            # at once
 """
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from ..series import InputError
 from ..series.scan import first_line
-from .cluster import INSTALL, QUIET, Farm, _certificates, _dask, _private, silent_loggers
+from .cluster import INSTALL, QUIET, Farm, certificates, dask_or_refuse, private, silent_loggers
 
 CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
 # what the file says -> what dask-jobqueue calls it
@@ -44,7 +45,7 @@ def read_file(path: Path | None) -> dict[str, Any]:
     """
     if path is None:
         return {}
-    _dask()
+    dask_or_refuse()
     import yaml
 
     try:
@@ -76,7 +77,7 @@ def batch(kind: str, said: Mapping[str, Any], n_scans: int, folder: Path) -> Ite
     n_scans  no more jobs than these
     folder   shared by all machines: for certificates and what dask keeps on disk
     """
-    dask = _dask()
+    dask = dask_or_refuse()
     with dask.config.set(QUIET):
         silent_loggers()
         with cluster_of(kind, said, folder) as cluster:
@@ -101,21 +102,33 @@ def cluster_of(kind: str, said: Mapping[str, Any], folder: Path) -> Any:
         import dask_jobqueue
     except ImportError:
         raise InputError(INSTALL) from None
-    ours = str(_private(folder))
+    ours = str(private(folder))
     settings = {KEYS[key]: value for key, value in said.items() if key in KEYS}
+    settings[KEYS["prologue"]] = [*told_to_workers(), *said.get("prologue", [])]
     try:
         return getattr(dask_jobqueue, CLUSTERS[kind])(
             processes=1,
             protocol="tls://",
-            security=_certificates(),
+            security=certificates(),
             shared_temp_directory=ours,
             local_directory=ours,
             log_directory=ours,
             job_name="quell",
             scheduler_options={"dashboard": False},
+            worker_extra_args=["--no-dashboard"],
             **settings,
         )
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
             f"--dask {kind} can't start ({first_line(error)}); look at --dask-file"
         ) from error
+
+
+def told_to_workers() -> list[str]:
+    """Lines of a job's script: the settings that a worker of this machine gets from its parent."""
+    lines = []
+    for name, value in QUIET.items():
+        if name.startswith(("distributed.comm", "distributed.worker")):
+            words = name.upper().replace(".", "__").replace("-", "_")
+            lines.append(f"export DASK_{words}={shlex.quote(repr(value))}")
+    return lines

@@ -93,15 +93,17 @@ def local(n: int, threads: int, memory: int, gpus: int, folder: Path) -> Iterato
     gpus     how many there are: each worker has one for itself; 0: none is used
     folder   for what dask keeps on disk
     """
-    dask = _dask()
+    dask = dask_or_refuse()
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
-    security, ours = _certificates(), str(_private(folder))
+    security, ours = certificates(), str(private(folder))
     place = {"host": LOOPBACK, "protocol": "tls://", "security": security, "dashboard": False}
     each = {**place, "nthreads": 1, "memory_limit": memory, "local_directory": ours}
     each |= {"silence_logs": logging.CRITICAL, "worker_port": 0}
     words = {name: str(threads) for name in THREADS}
-    spec = {i: {"cls": Nanny, "options": {**each, "env": words | _gpu(i, gpus)}} for i in range(n)}
+    spec = {
+        i: {"cls": Nanny, "options": {**each, "env": words | gpu_of(i, gpus)}} for i in range(n)
+    }
     scheduler = {
         "cls": Scheduler, "options": {**place, "port": 0, "dashboard_address": f"{LOOPBACK}:0"},
     }  # fmt: skip
@@ -130,7 +132,7 @@ def existing(address: str, tls: Mapping[str, str]) -> Iterator[Farm]:
 
     Raises InputError where none answers.
     """
-    dask = _dask()
+    dask = dask_or_refuse()
     from distributed import Client
     from distributed.security import Security
 
@@ -175,7 +177,7 @@ def silent_loggers() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _certificates() -> Any:
+def certificates() -> Any:
     """Of this run alone: nobody else reaches the scheduler, no other user of the machine either."""
     from distributed.security import Security
 
@@ -185,14 +187,14 @@ def _certificates() -> Any:
         raise InputError(INSTALL) from None
 
 
-def _private(folder: Path) -> Path:
+def private(folder: Path) -> Path:
     """A folder that other users can't look into."""
     folder.mkdir(parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
     return folder
 
 
-def _gpu(i: int, gpus: int) -> dict[str, str]:
+def gpu_of(i: int, gpus: int) -> dict[str, str]:
     """What a worker is told of the GPUs: one for itself, of those that this process may use."""
     if not gpus:
         return {}
@@ -201,7 +203,7 @@ def _gpu(i: int, gpus: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": names[i]}
 
 
-def _dask() -> Any:
+def dask_or_refuse() -> Any:
     """dask, imported when it is needed; one sentence where it is missing."""
     try:
         import dask

@@ -4,12 +4,11 @@ find scans -> leave out what is done -> estimate memory -> workers -> learn the 
 send, take back -> table and page.
 """
 
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,8 @@ from .job import Asked, Job
 from .manifest import Entry, record_of
 from .memory import budget, need_of, size_of, workers_that_fit
 from .names import write_dataset
+from .progress import Impatience, note, time_left
 from .showing import write_group
-
-PATIENCE = 60.0  # seconds between two lines about workers that do not come
-ENOUGH = 600.0  # seconds after which those of this machine are given up
 
 
 def denoise_participants(
@@ -132,13 +129,15 @@ class Cohorts:
         def tell(entry: Entry) -> None:
             ended.append(entry)
             self._tell(entry)
-            left = _time_left(start, sizes, ended)
-            self.voice.progress("denoising", len(ended), total, _note(ended, left))
+            left = time_left(time.monotonic() - start, sizes, ended)
+            self.voice.progress("denoising", len(ended), total, note(ended, left))
 
         threads, farm = self._farm(waiting)
         with farm as workers, _swept(self.asked.folder):
             self.voice.say(f"{total} scans to denoise")
-            lost = _learn(workers, todo, trainings, self.options, self.voice)
+            lost = shared.learn_missing(
+                workers.client, todo, trainings, self.options.threads, self.voice
+            )
             for item in [w for w in waiting if w.job.name in lost]:
                 waiting.remove(item)
                 tell(item.job.entry(FAILED, lost[item.job.name]))
@@ -147,7 +146,7 @@ class Cohorts:
                 waiting,
                 threads,
                 tell,
-                _Impatience(self.voice, self.asked.dask == "local").look,
+                Impatience(self.voice, self.asked.dask == "local").look,
             ).run()
 
     def _farm(
@@ -192,52 +191,6 @@ def _with_model(job: Job, trainings: dict[str, shared.Training]) -> Job:
     return replace(job, model=training.model, how=f"{job.how}-{training.learned}")
 
 
-def _learn(
-    farm: cluster.Farm,
-    todo: Sequence[Job],
-    trainings: dict[str, shared.Training],
-    options: Options,
-    voice: Voice,
-) -> dict[str, str]:
-    """Learn the models that are missing; scans without one, and why."""
-    lost: dict[str, str] = {}
-    wanted = {t.name: t for job in todo if (t := trainings.get(job.name))}
-    for training in wanted.values():
-        if shared.is_learned(training):
-            continue
-        voice.say(f"learning one model for {training.name} from {len(training.scans)} scans")
-        chosen = replace(training, options={**training.options, "threads": options.threads})
-        try:
-            future = farm.client.submit(shared.learn, json.dumps(asdict(chosen)), pure=False)
-            why = future.result()
-        except Exception as error:  # the worker's, or dask's own
-            why = f"{type(error).__name__}: {error}"
-        if why:
-            sentence = f"the model of its protocol could not be learned: {why}"
-            lost |= {j.name: sentence for j in todo if trainings.get(j.name) is training}
-    return lost
-
-
-@dataclass
-class _Impatience:
-    """Says now and then that no worker is there; does not wait for ever for this machine's own."""
-
-    voice: Voice
-    is_local: bool
-    since: float = field(default_factory=time.monotonic)
-    said: float = field(default_factory=time.monotonic)
-
-    def look(self, n_workers: int) -> None:
-        now = time.monotonic()
-        if n_workers:
-            self.since = self.said = now
-        elif self.is_local and now - self.since > ENOUGH:
-            raise InputError("no worker starts on this machine; start fewer, or look at its memory")
-        elif now - self.said > PATIENCE:
-            self.voice.say("no worker is there yet; waiting for one")
-            self.said = now
-
-
 def _say_what_is_left_out(
     dataset: Dataset, scans: Sequence[Scan], asked: Cohort, voice: Voice
 ) -> None:
@@ -278,21 +231,6 @@ def _kept_when_stopped(asked: Cohort) -> Iterator[None]:
         raise KeyboardInterrupt(
             f"stopped; finished scans are kept in {asked.out}: run the same command again to go on"
         ) from None
-
-
-def _time_left(start: float, sizes: dict[str, int], ended: Sequence[Entry]) -> float | None:
-    """Seconds, by how fast the scans so far went; None before the first good one."""
-    done = sum(sizes[e.name] for e in ended if e.status == DONE)
-    left = sum(sizes.values()) - sum(sizes[e.name] for e in ended)
-    return (time.monotonic() - start) * left / done if done else None
-
-
-def _note(ended: Sequence[Entry], left: float | None) -> str:
-    n = sum(entry.status != DONE for entry in ended)
-    words = [f"{n} failed"] if n else []
-    if left:
-        words.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")
-    return ", ".join(words)
 
 
 def _cores() -> int:

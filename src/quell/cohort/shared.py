@@ -9,8 +9,8 @@ Here    Scans of one suffix, voxel size and number of volumes are one protocol. 
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ..models import read_model
 from ..outputs import stem
 from ..pipeline import Options, as_json
 from ..processes import connected
-from ..run import choose_device
+from ..run import Voice, choose_device
 from ..series import InputError, open_scan, replacing
 from ..train_many import TrainingFiles, train_files
 from .job import Job
@@ -93,6 +93,37 @@ def is_learned(training: Training) -> bool:
     except InputError:
         return False
     return True
+
+
+def learn_missing(
+    client: Any,
+    todo: Sequence[Job],
+    trainings: Mapping[str, Training],
+    threads: int | None,
+    voice: Voice,
+) -> dict[str, str]:
+    """Learn the models that are missing, one after the other; scans without one, and why.
+
+    client     of dask
+    trainings  job's name -> the training of its protocol's model
+    threads    of a training; None: all that its worker has
+    """
+    lost: dict[str, str] = {}
+    wanted = {t.name: t for job in todo if (t := trainings.get(job.name))}
+    for training in wanted.values():
+        if is_learned(training):
+            continue
+        voice.say(f"learning one model for {training.name} from {len(training.scans)} scans")
+        chosen = replace(training, options={**training.options, "threads": threads})
+        try:
+            future = client.submit(learn, json.dumps(asdict(chosen)), pure=False)
+            why = future.result()
+        except Exception as error:  # the worker's, or dask's own
+            why = f"{type(error).__name__}: {error}"
+        if why:
+            sentence = f"the model of its protocol could not be learned: {why}"
+            lost |= {j.name: sentence for j in todo if trainings.get(j.name) is training}
+    return lost
 
 
 def learn(text: str) -> str:
