@@ -21,7 +21,7 @@ FIGURES = {
              "no truth needed"),
     "snr": ("SNR", 1, "median over the mask of the mean signal over the noise, before"),
     "sigma": ("sigma", 4, "median of the noise map, in the scan's units"),
-    "correlated": ("correlation of noise", 2, "of neighbouring voxels, along the axis where it is "
+    "correlated": ("noise correlates", 2, "of neighbouring voxels, along the axis where it is "
                    "largest"),
     "removed": ("removed", 2, "standard deviation of what was removed over that of the noise; "
                 "1 or a little less"),

@@ -100,7 +100,7 @@ def _shown(row: Row, columns: Sequence[str]) -> "CohortRow":
         name=entry.name,
         report=entry.report if entry.status == DONE else "",
         log=log_of(entry.name).as_posix(),
-        level=entry.level if row.is_done else "error",
+        level=entry.level if row.is_done else "failed",
         said=entry.headline if row.is_done else entry.why,
         method=f"{entry.method}, {entry.preset}",
         cells=cells,
