@@ -251,11 +251,8 @@ def certificates(tmp_path) -> dict[str, str]:
 @pytest.mark.slow
 def test_a_scheduler_that_runs_already_does_the_work(study, clean, certificates, tmp_path):
     address, out = f"tls://127.0.0.1:{_free_port()}", tmp_path / "out"
-    tls = [
-        w
-        for k in ("ca-file", "cert", "key")
-        for w in (f"--tls-{k}", certificates[k[:4].rstrip("-")])
-    ]
+    options = {"--tls-ca-file": "ca", "--tls-cert": "cert", "--tls-key": "key"}
+    tls = [word for option, k in options.items() for word in (option, certificates[k])]
     dask = [sys.executable, "-m", "dask"]
     place = ["--host", "127.0.0.1", *tls]
     port = ["--port", address.rpartition(":")[2], "--no-dashboard", "--protocol", "tls"]

@@ -100,6 +100,7 @@ def local(n: int, threads: int, memory: int, gpus: int, folder: Path) -> Iterato
     place = {"host": LOOPBACK, "protocol": "tls://", "security": security, "dashboard": False}
     each = {**place, "nthreads": 1, "memory_limit": memory, "local_directory": ours}
     each |= {"silence_logs": logging.CRITICAL, "worker_port": 0}
+    each |= {"preload": [str(Path(__file__).with_name("preload.py"))], "preload_argv": []}
     words = {name: str(threads) for name in THREADS}
     spec = {
         i: {"cls": Nanny, "options": {**each, "env": words | gpu_of(i, gpus)}} for i in range(n)
