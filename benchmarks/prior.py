@@ -173,14 +173,18 @@ def judge_all(path: Path, work: Path, threads: int) -> None:
             if name in rows or (name == "dwidenoise" and not shutil.which(name)):
                 continue
             start = time.perf_counter()
-            out = dwidenoised(scan, threads) if name == "dwidenoise" else denoised(scan, name)
+            out = (
+                dwidenoised(scan, threads)
+                if name == "dwidenoise"
+                else denoised(scan, name, threads)
+            )
             rows[name] = {"seconds": time.perf_counter() - start, "gain": judged.gain(out)}
             print(judged.name, name, rows[name], flush=True)
             path.write_text(as_json(found))
 
 
-def denoised(scan: Series, way: str) -> np.ndarray:
-    return quell.denoise(scan, **WAYS[way]).denoised
+def denoised(scan: Series, way: str, threads: int) -> np.ndarray:
+    return quell.denoise(scan, threads=threads, **WAYS[way]).denoised
 
 
 def dwidenoised(scan: Series, threads: int) -> np.ndarray:

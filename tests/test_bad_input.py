@@ -249,7 +249,7 @@ def test_two_results_need_two_names(refused, scan, tmp_path):
     [
         ("nowhere/out.nii.gz", 1, "does not exist"),
         ("dwi.bval/out.nii.gz", 1, "does not exist"),
-        ("out.mif", 2, "give one that ends in .nii or .nii.gz"),
+        ("out.mgz", 2, "give one that ends in .nii, .nii.gz, .mih, .mif or .mif.gz"),
         ("out", 2, "ends in .nii"),
         (".nii.gz", 2, "ends in .nii"),
         ("", 2, "ends in .nii"),

@@ -365,6 +365,20 @@ def test_the_prior_as_it_is_beats_the_wiener_filter_by_the_truth_and_by_the_refe
     assert known < 0.8 * wiener
 
 
+def test_the_mean_over_flips_is_better_and_knows_no_left_and_right(small):
+    scan, clean = in_sigmas(small, 100.0), small.clean.data / np.float32(100)
+    noise = noise_model.learn(scan, scan.mask)
+    state = {f"network.{name}": w for name, w in Joint().prior().items()}
+    errors, turned = [], replace(scan, data=scan.data[::-1].copy(), mask=scan.mask[::-1].copy())
+    for flips in (1, 2, 4):
+        joint = Joint(flips=flips)
+        out = joint.denoise(scan, noise, state, Run())
+        errors.append(float(((out - clean)[scan.mask] ** 2).mean()))
+    assert errors[2] < errors[1] < errors[0]
+    back = joint.denoise(turned, noise, state, Run())[::-1]
+    np.testing.assert_allclose(back, out, atol=0.05)  # bfloat16
+
+
 def test_the_referee_ranks_weights_as_the_true_error_does(small):
     """Its value is the error against the truth at its noise level, but for a constant."""
     scan, clean = in_sigmas(small, 100.0), small.clean.data / np.float32(100)
@@ -420,6 +434,7 @@ def test_a_training_that_does_harm_is_not_used(small, monkeypatch):
         ({"start": "scratch", "steps": 0}, "learns nothing"),
         ({"start": "now"}, "auto, prior, scratch"),
         ({"steps": -1}, "0 or more"),
+        ({"flips": 3}, "1, 2 or 4"),
     ],
 )
 def test_a_start_that_cannot_be_is_refused(settings, said):

@@ -36,6 +36,7 @@ COMMANDS = {
     "reconstruct": ("reconstruct", "reconstruct", "Make images from raw k-space, to be denoised."),
     "simulate": ("simulate", "simulate", "Make a noisy scan whose truth is known."),
     "sample": ("sample", "sample", "Draw images from a diffusion model."),
+    "descriptor": ("descriptor", "descriptor", "Describe a command to pipelines."),
     "demo": ("demo", "demo", "Denoise the real scan that comes with quell."),
 }
 

@@ -25,6 +25,7 @@ from .options import (
     Device,
     Force,
     FourthAxis,
+    FslGradients,
     IsQuiet,
     IsStrict,
     Law,
@@ -48,6 +49,7 @@ from .options import (
     read_settings,
     report_of,
 )
+from .pipes import piped
 
 
 def denoise(
@@ -83,6 +85,7 @@ def denoise(
     report: Report = None,
     no_report: NoReport = False,
     force: Force = False,
+    fsl_gradients: FslGradients = False,
     apply_mask: ApplyMask = False,
     method: Annotated[str, option(METHOD, "see `quell methods`", metavar="NAME")] = DEFAULT,
     preset: Preset = "default",
@@ -140,7 +143,7 @@ def denoise(
         raise InputError("--stop belongs to --method difusion; leave it out", 2)
     if model is None:  # else its method decides which settings there are
         refuse_options(options)
-    written = Files(
+    files = Files(
         scan=scan,
         out=out,
         mask=mask,
@@ -157,7 +160,8 @@ def denoise(
         model_out=model_out,
         maps=read_maps(map_out or []),
         report=report_of(out, report, no_report),
+        fsl_gradients=fsl_gradients,
     )
     command = shlex.join(["quell", *sys.argv[1:]])
-    with speaking(quiet) as voice:
-        outputs.denoise_file(written, options, force, command, voice, allow_mismatch)
+    with speaking(quiet) as voice, piped(files) as real:
+        outputs.denoise_file(real, options, force, command, voice, allow_mismatch)

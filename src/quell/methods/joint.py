@@ -44,6 +44,7 @@ IMAGES_AT_ONCE = 4  # components of a slice per pass: more is slower, the caches
 SLAB, MIDDLE = 3, 1  # slices that are seen, and which of them is restored
 N_TOLD, TOLD_SCALE = 6, 3.0  # log r / 2 and five correlations of the noise, which are small numbers
 SHAPE = ("channels", "multipliers", "guides")  # settings that the weights depend on
+FLIPS = ((), (-2, -1), (-2,), (-1,))  # along no axis, both in the plane, one of them
 STARTS = ("auto", "prior", "scratch")
 BATCHES_OF_REFEREE, TAU_OF_REFEREE = 12, 0.5
 UNTRAINED, PRIOR = "the global Wiener filter", "the prior as it is"
@@ -69,6 +70,7 @@ class Joint:
     tau_max: float = 1.05  # about sigma itself
     least_signal: float = 0.03  # components with less signal variance are set to their mean
     noise: str = "measured"  # "white" ignores the measured correlation
+    flips: int = 2  # passes over the scan as it is and turned over, averaged; 1, 2 or 4
 
     name: ClassVar[str] = "joint"
     paper: ClassVar[str] = "quell; loss of Tu et al. 2025, arXiv:2505.05631"
@@ -78,10 +80,10 @@ class Joint:
     learns_many: ClassVar[bool] = True  # one network may learn from many scans
     summary: ClassVar[str] = "one network over all volumes, trained with the scan's own noise"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "instant": {"start": "prior", "steps": 0},
+        "instant": {"start": "prior", "steps": 0, "flips": 1},
         "fast":    {"steps": 150},
         "default": {"steps": 400},
-        "best":    {"steps": 3000, "channels": 48},
+        "best":    {"steps": 3000, "channels": 48, "flips": 4},
     }  # fmt: skip
 
     @property
@@ -99,6 +101,8 @@ class Joint:
             raise InputError(f"channels={self.channels} does not fit; give a multiple of 8", 2)
         if not self.multipliers or min(self.multipliers) < 1:
             raise InputError("a multiplier is below 1, or none is there; give 1,2,2 or so", 2)
+        if self.flips not in (1, 2, 4):
+            raise InputError(f"flips={self.flips} can't be; give 1, 2 or 4", 2)
         if not 0 < self.tau_min <= self.tau_max:
             raise InputError("tau_min must be above 0 and at most tau_max; correct them", 2)
         if self.least_signal < 0:
@@ -206,8 +210,12 @@ class Joint:
         """Clean volumes of one slice, x (1, K, SLAB, H, W) -> (1, V, H, W)."""
         s_t = torch.ones(1, device=x.device)
         parts = torch.arange(x.shape[1], device=x.device).split(IMAGES_AT_ONCE)
-        h = [estimate(net, x, s_t, torch.zeros_like(k), k, space) for k in parts]
-        return space.rotate_back(torch.cat(h)[None])
+        h = torch.zeros_like(x[0, :, MIDDLE])
+        for axes in FLIPS[: self.flips]:  # noise and anatomy turned over are as likely
+            x_f = x.flip(axes)
+            h_f = [estimate(net, x_f, s_t, torch.zeros_like(k), k, space) for k in parts]
+            h += torch.cat(h_f).flip(axes) / self.flips
+        return space.rotate_back(h[None])
 
     def _levels(self, n: int, rng: torch.Generator) -> Tensor:
         """n values of tau, uniform, one in each n-th of the range."""
