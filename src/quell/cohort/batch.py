@@ -78,11 +78,13 @@ def batch(kind: str, said: Mapping[str, Any], n_scans: int, folder: Path) -> Ite
     folder   shared by all machines: for certificates and what dask keeps on disk
     """
     dask = dask_or_refuse()
+    from distributed import Client
+
     with dask.config.set(QUIET):
         silent_loggers()
         with cluster_of(kind, said, folder) as cluster:
             cluster.scale(jobs=min(int(said.get("jobs", 1)), n_scans))
-            with cluster.get_client(set_as_default=False) as client:
+            with Client(cluster, security=cluster.security, set_as_default=False) as client:
                 yield Farm(client)
 
 
