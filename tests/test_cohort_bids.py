@@ -140,6 +140,16 @@ def test_a_pair_is_written_as_a_pair(tmp_path):
     assert targets["noise"].endswith("sub-1_desc-noise_dwimap.nii.gz")
 
 
+def test_no_two_scans_write_the_same_file(tmp_path):
+    names = ("sub-1_T1w", "sub-1_T2w", "sub-1_run-1_T2w", "sub-1_part-mag_T2w")
+    touch(tmp_path, *(f"sub-1/anat/{name}.nii.gz" for name in names), "sub-1/dwi/sub-1_dwi.nii")
+    dataset, found = scans(tmp_path, datatypes=("dwi", "anat"))
+    asked = Asked(tmp_path / "out", tmp_path / "work", Options(), "", residual=True)
+    targets = [t for s in found for t in Job.of(s, dataset, asked).targets.values()]
+    assert len(found) == 5
+    assert len(set(targets)) == len(targets)
+
+
 def test_the_output_says_where_it_comes_from(tmp_path):
     touch(tmp_path, "raw data/dataset_description.json", text='{"Name": "S", "DatasetDOI": "d"}')
     (tmp_path / "out").mkdir()

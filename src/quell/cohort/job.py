@@ -145,9 +145,9 @@ def targets_of(scan: Scan, asked: Asked) -> dict[str, str]:
     is_pair = scan.phase is not None
     paths = {
         "out": derivative(scan, "denoised", ".nii.gz", part="mag" if is_pair else ""),
-        "mask": derivative(scan, "brain", ".nii.gz", "mask"),
     }
-    if scan.datatype == "dwi":
+    if scan.datatype == "dwi":  # T1w and T2w would share these names
+        paths["mask"] = derivative(scan, "brain", ".nii.gz", "mask")
         paths["noise"] = derivative(scan, "noise", ".nii.gz", "dwimap")
     if is_pair:
         paths["phase"] = derivative(scan, "denoised", ".nii.gz", part="phase")
