@@ -144,7 +144,12 @@ def test_a_worker_that_is_killed_costs_nothing(study, clean, tmp_path):
     out = tmp_path / "out"
     process = start(study, out)
     in_the_middle(out)
-    for worker in workers_of(process):
+    workers = workers_of(process)
+    assert len(workers) == 2
+    for each in (psutil.Process(process.pid), *workers):  # nobody else can reach them
+        listening = [c.laddr.ip for c in each.net_connections() if c.status == "LISTEN"]
+        assert set(listening) == {"127.0.0.1"}
+    for worker in workers:
         worker.kill()
     whole(out, clean)
     assert process.wait(600) == 0, out.with_suffix(".log").read_text()
