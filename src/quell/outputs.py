@@ -71,6 +71,7 @@ class Files:
     bval: Path | None = None
     bvec: Path | None = None
     phase: Path | None = None  # makes the magnitude in `scan` complex
+    sidecar: Path | None = None  # BIDS json
     contrasts: tuple[Path, ...] = ()
     noise_in: Path | None = None
     model_in: Path | None = None
@@ -91,7 +92,7 @@ class Files:
     @property
     def read(self) -> list[Path]:
         given = (
-            self.scan, self.mask, self.bval, self.bvec, self.phase, *self.contrasts,
+            self.scan, self.mask, self.bval, self.bvec, self.phase, self.sidecar, *self.contrasts,
             self.noise_in, self.model_in,
         )  # fmt: skip
         return [*(path for path in given if path), *sources_of(self.scan), *_all_beside(self.scan)]
@@ -153,7 +154,7 @@ def denoise_file(
     start = time.monotonic()
     refuse_paths(files, force)
     voice.stage("reading")
-    scan = load(files.scan, files.bval, files.bvec, files.mask, files.phase)
+    scan = load(files.scan, files.bval, files.bvec, files.mask, files.phase, files.sidecar)
     if files.phase_out and not np.iscomplexobj(scan.data):
         raise InputError("there is no phase to write; give --phase, or leave --phase-out out", 2)
     if files.contrasts:

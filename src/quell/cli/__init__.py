@@ -27,6 +27,7 @@ COMMANDS = {
     "denoise": ("denoise", "denoise", "Denoise a scan."),
     "train": ("train", "train", "Learn one model from many scans."),
     "apply": ("apply", "apply", "Denoise a scan with a model of many."),
+    "cohort": ("cohort", "cohort", "Denoise every scan of a BIDS dataset."),
     "compare": ("compare", "compare", "Run many denoisers on one scan, side by side."),
     "evaluate": ("evaluate", "evaluate", "Judge denoised files, whoever made them."),
     "view": ("view", "view", "Look at a scan before and after, in the browser."),
@@ -59,8 +60,9 @@ class Commands(TyperGroup):
             return None
         module, function, _ = COMMANDS[cmd_name]
         alone = typer.Typer(**PLAIN)
-        command = getattr(import_module(f"{__name__}.{module}"), function)
-        alone.command(cmd_name, cls=Grouped)(command)
+        home = import_module(f"{__name__}.{module}")
+        kind = getattr(home, "BidsApp", Grouped)
+        alone.command(cmd_name, cls=kind)(getattr(home, function))
         return typer.main.get_command(alone)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -1,10 +1,11 @@
 """Show a result: one page that says whether to trust it, one that compares, and the drawings.
 
 Reading order: facts, page, summary, shown, averages, tensors, browse, charts, pictures, figures,
-report.html.j2, browse.js, comparison, maps, predictions, bundle, tracts; for a paper lettering,
-paper, panels, curves, rows.
+report.html.j2, browse.js, comparison, cohort, maps, predictions, bundle, tracts; for a paper
+lettering, paper, panels, curves, rows.
 """
 
+from .cohort import CohortFacts, CohortRow, write_cohort
 from .comparison import ComparisonFacts, Picture, Section, Tile, write_comparison
 from .facts import ReportFacts
 from .figures import PLANES, axis_through, comparison_figure, planes, view_of
@@ -17,6 +18,8 @@ from .rows import sheet_of
 from .tracts import bundle_section
 
 __all__ = [
+    "CohortFacts",
+    "CohortRow",
     "ComparisonFacts",
     "Picture",
     "ReportFacts",
@@ -30,6 +33,7 @@ __all__ = [
     "planes",
     "prediction_section",
     "view_of",
+    "write_cohort",
     "write_comparison",
     "write_report",
     "NEED_SIGMA",

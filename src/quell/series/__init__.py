@@ -11,7 +11,7 @@ from .brain import brain_mask, mask_of
 from .neighbours import NEIGHBOURS, prior_volumes, shells, show_the_same
 from .reading import GRID_TOLERANCE, bvals_of, load, load_map, open_scan, sources_of
 from .scan import B0_MAX, FOURTH_AXES, IMAGE_ENDINGS, InputError, Series, stem
-from .writing import copy_gradients, parts_of, replacing, write_image, write_nifti
+from .writing import copy_gradients, parts_of, replacing, write_image, write_mask, write_nifti
 
 __all__ = [
     "B0_MAX",
@@ -32,6 +32,7 @@ __all__ = [
     "show_the_same",
     "brain_mask",
     "write_image",
+    "write_mask",
     "write_nifti",
     "parts_of",
     "copy_gradients",

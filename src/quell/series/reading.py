@@ -28,15 +28,17 @@ def load(
     bvec: str | Path | None = None,
     mask: str | Path | None = None,
     phase: str | Path | None = None,
+    sidecar: str | Path | None = None,
 ) -> Series:
     """Read a scan and whatever stands beside it (bval, bvec, json).
 
-    path   NIfTI or MRtrix file, 4-D, or 3-D for one image
-    bval   FSL b-values;   default: beside the scan, under its name or as `bvals`
-    bvec   FSL directions; default: beside the scan, under its name or as `bvecs`
-    mask   file, 3-D, on the scan's grid: where to estimate and measure
-    phase  file, 4-D, on the scan's grid, radians or scanner units: makes the magnitude in `path`
-           complex
+    path     NIfTI or MRtrix file, 4-D, or 3-D for one image
+    bval     FSL b-values;   default: beside the scan, under its name or as `bvals`
+    bvec     FSL directions; default: beside the scan, under its name or as `bvecs`
+    mask     file, 3-D, on the scan's grid: where to estimate and measure
+    phase    file, 4-D, on the scan's grid, radians or scanner units: makes the magnitude in `path`
+             complex
+    sidecar  BIDS json;      default: beside the scan, under its name
 
     The gradients in the header of an MRtrix file come before those in files beside it.
 
@@ -59,7 +61,9 @@ def load(
         mask=None if mask is None else _read_mask(Path(mask), image, bad),
         path=path,
         sidecar=getattr(image, "sidecar", {})
-        | read_sidecar(stem(path).with_name(stem(path).name + ".json")),
+        | read_sidecar(
+            Path(sidecar) if sidecar else stem(path).with_name(stem(path).name + ".json")
+        ),
         n_nonfinite=n_bad,
         stored_dtype=image.header.get_data_dtype().name,
         nonfinite=bad if n_bad else None,

@@ -74,7 +74,18 @@ def write_nifti(path: Path, array: np.ndarray, like: Series) -> None:
         raise ValueError(f"array {array.shape} is not on the grid of {like.data.shape}")
     if like.is_one_image and array.shape[3:] == (1,):
         array = array[..., 0]
-    dtype = np.complex64 if np.iscomplexobj(array) else np.float32
+    _write(path, array, like, np.complex64 if np.iscomplexobj(array) else np.float32)
+
+
+def write_mask(path: Path, mask: np.ndarray, like: Series) -> None:
+    """Write a mask (X, Y, Z) on the grid of a series as 0 and 1, whole or not at all.
+
+    Raises InputError if the file cannot be written; nothing is left behind then.
+    """
+    _write(Path(path), mask.astype(np.uint8), like, np.uint8)
+
+
+def _write(path: Path, array: np.ndarray, like: Series, dtype: type[np.generic]) -> None:
     header = like.header.copy()
     header.set_data_dtype(dtype)
     header.set_slope_inter(1, 0)
