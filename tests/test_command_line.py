@@ -489,6 +489,7 @@ def test_every_command_of_the_list_is_there_and_no_other():
     assert {module for module, _, _ in COMMANDS.values()} == modules - {
         "__init__",
         "interface",
+        "live",
         "options",
         "pipes",
         "usage",
