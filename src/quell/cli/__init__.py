@@ -1,9 +1,9 @@
 """The command line: quell denoise | train | apply | compare | evaluate | figure | check | ...
 
 Here    One module a command, imported when it is asked for; `options` holds the options that
-        several share, `usage` writes the help. What fails anywhere below ends here, as one
-        sentence and an exit status: 2 for a command that can't be meant, 1 for a scan or a machine
-        that can't do it.
+        several share, `live` shows a run on a page, `usage` writes the help. What fails anywhere
+        below ends here, as one sentence and an exit status: 2 for a command that can't be meant, 1
+        for a scan or a machine that can't do it.
 """
 
 import os
