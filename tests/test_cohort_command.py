@@ -72,6 +72,7 @@ def test_the_output_is_a_valid_dataset(done):
     valid(done[1])
 
 
+@pytest.mark.slow
 def test_a_second_run_does_what_is_missing(done):
     study, out, _ = done
     copy = out.with_name("copy")  # the dataset lies where it lay, seen from here
