@@ -160,27 +160,23 @@ def judge_all(path: Path, work: Path, threads: int) -> None:
     """Add every figure that the JSON does not hold yet."""
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     found |= {"processor": processor(), "threads": threads, "steps": STEPS}
-    for judged in judged_scans():
+    todo = [(name, judged) for name in [*WAYS, "dwidenoise"] for judged in judged_scans()]
+    for name, judged in todo:
         folder = SHIPPED if judged.left_out is None else work / judged.left_out
         if not (folder / "joint.safetensors").exists():
             print(f"{judged.name}: no prior in {folder}; train it first")
             continue
         rows = found["rows"].setdefault(judged.name, {"words": judged.words, "ways": {}})["ways"]
+        if name in rows or (name == "dwidenoise" and not shutil.which(name)):
+            continue
         prior.PRIORS = folder
         prior.card_of.cache_clear()
         scan = judged.given()
-        for name in [*WAYS, "dwidenoise"]:
-            if name in rows or (name == "dwidenoise" and not shutil.which(name)):
-                continue
-            start = time.perf_counter()
-            out = (
-                dwidenoised(scan, threads)
-                if name == "dwidenoise"
-                else denoised(scan, name, threads)
-            )
-            rows[name] = {"seconds": time.perf_counter() - start, "gain": judged.gain(out)}
-            print(judged.name, name, rows[name], flush=True)
-            path.write_text(as_json(found))
+        start = time.perf_counter()
+        out = dwidenoised(scan, threads) if name == "dwidenoise" else denoised(scan, name, threads)
+        rows[name] = {"seconds": time.perf_counter() - start, "gain": judged.gain(out)}
+        print(judged.name, name, rows[name], flush=True)
+        path.write_text(as_json(found))
 
 
 def denoised(scan: Series, way: str, threads: int) -> np.ndarray:

@@ -42,7 +42,6 @@ SLAB = slice(30, 46)  # slices of the scan with more and more volumes
 METHODS: dict[str, list[str]] = {
     "instant": ["--preset", "instant"],
     "default": [],
-    "mppca": ["--method", "mppca"],
     "dwidenoise": [],
 }
 STAGES = ("check", "noise model", "training", "inference", "measure")

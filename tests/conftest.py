@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -189,3 +190,42 @@ class Filter(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return nn.functional.conv2d(image[:, :1], self.kernel, padding=self.kernel.shape[-1] // 2)
+
+
+# ---- for MRtrix images ---------------------------------------------------------------------------
+
+
+def write_mif(
+    path: Path,
+    own: np.ndarray,
+    datatype: str = "Float32LE",
+    layout: str = "",
+    scaling: str = "",
+    more: Sequence[str] = (),
+    transform: Sequence[str] = ("1,0,0,0", "0,1,0,0", "0,0,1,0"),
+) -> Path:
+    """A .mif file of voxels of 2 mm, each put to its place by itself.
+
+    own  its values along the header's own axes
+    """
+    layout = layout or ",".join(f"+{axis}" for axis in range(own.ndim))
+    words = layout.split(",")
+    order = sorted(range(own.ndim), key=lambda axis: int(words[axis][1:]))
+    flat = np.zeros(own.size, own.dtype)
+    for index in np.ndindex(own.shape):
+        place, step = 0, 1
+        for axis in order:  # the nearest neighbours first
+            along = index[axis] if words[axis][0] == "+" else own.shape[axis] - 1 - index[axis]
+            place, step = place + step * along, step * own.shape[axis]
+        flat[place] = own[index]
+    lines = ["mrtrix image", f"dim: {','.join(map(str, own.shape))}"]
+    lines += [f"vox: {','.join(['2'] * own.ndim)}", f"layout: {layout}", f"datatype: {datatype}"]
+    lines += [f"transform: {row}" for row in transform]
+    lines += [f"scaling: {scaling}"] if scaling else []
+    text = "\n".join([*lines, *more, ""]).encode()
+    offset = len(text) + 40
+    bits = datatype == "Bit"
+    dtype = own.dtype.newbyteorder(">" if datatype.endswith("BE") else "<")
+    raw = np.packbits(flat).tobytes() if bits else flat.astype(dtype).tobytes()
+    path.write_bytes((text + f"file: . {offset}\nEND\n".encode()).ljust(offset, b"\0") + raw)
+    return path

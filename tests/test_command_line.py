@@ -223,7 +223,7 @@ def test_the_version_is_the_package_version(quell):
     assert quell("--version").out == f"quell {package.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["denoise", "check", "methods", "demo"])
+@pytest.mark.parametrize("command", ["denoise", "figure", "check", "methods", "demo"])
 @pytest.mark.parametrize("columns", [80, 200])
 def test_help_is_plain_and_fits(quell, monkeypatch, command, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -488,8 +488,10 @@ def test_every_command_of_the_list_is_there_and_no_other():
     modules = {path.stem for path in Path(usage.__file__).parent.glob("*.py")}
     assert {module for module, _, _ in COMMANDS.values()} == modules - {
         "__init__",
+        "interface",
         "live",
         "options",
+        "pipes",
         "usage",
     }
     for name in COMMANDS:

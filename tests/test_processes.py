@@ -250,11 +250,11 @@ def test_processes_share_the_cores(one_of_two):
 
 
 def test_of_several_processes_only_the_main_one_speaks(one_of_two, quell, tmp_path):
-    words = "train", tmp_path, "--model-out", tmp_path / "m.safetensors", "--method", "joint"
+    words = "train", tmp_path, "--model-out", tmp_path / "m.safetensors", "--method", "difusion"
     ended = quell(*words)
     assert (ended.status, ended.err) == (2, "")
     one_of_two.setenv("RANK", "0")
-    assert "joint learns from one scan" in quell(*words).err
+    assert "difusion learns from one scan" in quell(*words).err
 
 
 # ---- real ones -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import webbrowser
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -206,7 +207,10 @@ def test_the_browser_is_given_the_address(quell, folder, monkeypatch):
 def test_it_prints_the_address_only_and_ends_cleanly(folder, how):
     words = ["view", str(folder / "noisy.nii.gz"), str(folder / "denoised.nii"), "--no-browser"]
     command = [sys.executable, "-m", "quell", *words]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background is deaf
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    )
     address = running.stdout.readline()
     _, _, host, token, _ = address.split("/")
     connection = http.client.HTTPConnection(host)

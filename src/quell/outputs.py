@@ -35,7 +35,19 @@ from .pipeline import (
     versions,
 )
 from .run import Run, Voice, peak_memory_bytes
-from .series import InputError, Series, copy_gradients, load, load_map, replacing, stem, write_nifti
+from .series import (
+    IMAGE_ENDINGS,
+    InputError,
+    Series,
+    copy_gradients,
+    load,
+    load_map,
+    parts_of,
+    replacing,
+    sources_of,
+    stem,
+    write_image,
+)
 from .series.scan import NIFTI_ENDINGS
 
 if TYPE_CHECKING:
@@ -59,6 +71,7 @@ class Files:
     bval: Path | None = None
     bvec: Path | None = None
     phase: Path | None = None  # makes the magnitude in `scan` complex
+    sidecar: Path | None = None  # BIDS json
     contrasts: tuple[Path, ...] = ()
     noise_in: Path | None = None
     model_in: Path | None = None
@@ -69,6 +82,8 @@ class Files:
     model_out: Path | None = None
     report: Path | None = None
     maps: tuple[tuple[str, Path], ...] = ()  # what a method finds beside its result, and where to
+    fsl_gradients: bool = False  # bval and bvec beside an MRtrix file, too
+    is_piped: bool = False  # `out` is a temporary file that another command reads
 
     ASKED: ClassVar = (
         "noise_out", "residual_out", "phase_out", "spread_out", "model_out", "report", "out",
@@ -77,17 +92,24 @@ class Files:
     @property
     def read(self) -> list[Path]:
         given = (
-            self.scan, self.mask, self.bval, self.bvec, self.phase, *self.contrasts,
+            self.scan, self.mask, self.bval, self.bvec, self.phase, self.sidecar, *self.contrasts,
             self.noise_in, self.model_in,
         )  # fmt: skip
-        return [path for path in given if path] + _all_beside(self.scan)
+        return [*(path for path in given if path), *sources_of(self.scan), *_all_beside(self.scan)]
 
     @property
     def written(self) -> list[Path]:
         """Everything that may be written, the denoised series last."""
-        asked = [getattr(self, name) for name in self.ASKED]
-        maps = [path for _, path in self.maps]
-        return [*_all_beside(self.out), *maps, *(path for path in asked if path)]
+        asked = [*(path for _, path in self.maps), *(getattr(self, name) for name in self.ASKED)]
+        return [*self.beside, *(part for path in asked if path for part in parts_of(path))]
+
+    @property
+    def beside(self) -> list[Path]:
+        """What lies beside `out`: the record; the gradients, unless its header holds them."""
+        if self.is_piped:
+            return []
+        has_gradients = self.fsl_gradients or self.out.name.lower().endswith(NIFTI_ENDINGS)
+        return _all_beside(self.out)[: None if has_gradients else 1]
 
     @property
     def work(self) -> Path:
@@ -105,7 +127,7 @@ def _all_beside(path: Path) -> list[Path]:
 
 def report_beside(out: Path) -> Path:
     """Where the report goes unless the person says otherwise."""
-    refuse_ending(out, NIFTI_ENDINGS)  # without one there may be no name to add to
+    refuse_ending(out, IMAGE_ENDINGS)  # without one there may be no name to add to
     return _beside(out, "_report.html")
 
 
@@ -132,7 +154,7 @@ def denoise_file(
     start = time.monotonic()
     refuse_paths(files, force)
     voice.stage("reading")
-    scan = load(files.scan, files.bval, files.bvec, files.mask, files.phase)
+    scan = load(files.scan, files.bval, files.bvec, files.mask, files.phase, files.sidecar)
     if files.phase_out and not np.iscomplexobj(scan.data):
         raise InputError("there is no phase to write; give --phase, or leave --phase-out out", 2)
     if files.contrasts:
@@ -207,7 +229,7 @@ def refuse_paths(files: Files, force: bool) -> None:
     """Raise InputError for outputs that can't or must not be written, before any work is done."""
     images = files.out, files.noise_out, files.residual_out, files.phase_out, files.spread_out
     for path in (*images, *(path for _, path in files.maps)):
-        refuse_ending(path, NIFTI_ENDINGS)
+        refuse_ending(path, IMAGE_ENDINGS)
     refuse_ending(files.model_out, (".safetensors",))
     refuse_ending(files.report, (".html", ".htm"))
     read = {os.path.realpath(path) for path in files.read}
@@ -221,7 +243,7 @@ def refuse_paths(files: Files, force: bool) -> None:
         seen.add(os.path.realpath(path))
         if path.is_dir():
             raise InputError(f"{path} is a folder; give a file name", 2)
-        if path.exists() and not force:
+        if path.exists() and not force and not (files.is_piped and path == files.out):
             raise InputError(f"{path} exists; give --force to replace it, or choose another name")
     refuse_place(files.work)
 
@@ -230,7 +252,7 @@ def refuse_ending(path: Path | None, endings: tuple[str, ...]) -> None:
     if path is None:
         return
     if not path.name.lower().endswith(endings) or path.name.lower() in endings:
-        known = " or ".join(endings[::-1])
+        known = " or ".join((", ".join(endings[:0:-1]), endings[0]) if endings[1:] else endings)
         raise InputError(f"{path} is no name for this result; give one that ends in {known}", 2)
 
 
@@ -319,30 +341,34 @@ def _write_all(
         said = write_report(files.report, report_facts(result, scan, options, command))
     voice.stage("writing")
     if files.noise_out:
-        write_nifti(files.noise_out, result.noise_map, scan)
+        write_image(files.noise_out, result.noise_map, scan, command)
     if files.residual_out:
         noisy, denoised = result.noisy, result.denoised
         is_pair = files.phase is not None  # the result is a magnitude then, and so is this
-        write_nifti(
+        write_image(
             files.residual_out,
             np.abs(noisy) - np.abs(denoised) if is_pair else result.residual,
             scan,
+            command,
         )
     if files.phase_out:
-        write_nifti(files.phase_out, np.angle(result.denoised), scan)
+        write_image(files.phase_out, np.angle(result.denoised), scan, command)
     if files.spread_out:
         assert result.spread is not None  # else refused before any work
-        write_nifti(files.spread_out, result.spread, scan)
+        write_image(files.spread_out, result.spread, scan, command)
     for name, path in files.maps:
-        write_nifti(path, result.kept[f"{name} map"], replace(scan, is_one_image=False))
+        whole = replace(scan, is_one_image=False)
+        write_image(path, result.kept[f"{name} map"], whole, command)
     if files.model_out:
         write_model(files.model_out, result, scan, options)
-    copy_gradients(scan, files.out)
-    text = as_json(sidecar(result, scan, options, command))
-    with replacing(_beside(files.out, ".json")) as file:
-        file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bare bytes
+    if len(files.beside) > 1:
+        copy_gradients(scan, files.out)
+    if files.beside:
+        text = as_json(sidecar(result, scan, options, command))
+        with replacing(_beside(files.out, ".json")) as file:
+            file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bare bytes
     is_pair = files.phase is not None  # magnitude in, magnitude out
-    write_nifti(files.out, np.abs(result.denoised) if is_pair else result.denoised, scan)
+    write_image(files.out, np.abs(result.denoised) if is_pair else result.denoised, scan, command)
     return said
 
 
@@ -371,7 +397,7 @@ def sample_file(
     header = nib.Nifti1Header()
     stack = ((images + 1) / 2)[..., None]
     header.set_data_shape(stack.shape)
-    write_nifti(out, stack, Series(stack, np.eye(4), header))
+    write_image(out, stack, Series(stack, np.eye(4), header))
     for path in _all_beside(out):  # of what stood here before
         path.unlink(missing_ok=True)
     voice.say(f"wrote {out}: {number} images; none is a measurement")
@@ -418,7 +444,7 @@ def reconstruct_files(
     )
     with replacing(_beside(out, ".json")) as file:  # both are there, or neither is new
         file.write(text.encode())
-        write_nifti(out, series.data, series)
+        write_image(out, series.data, series, command)
     for ending in (".bval", ".bvec"):  # of what stood here before: these have no gradients
         _beside(out, ending).unlink(missing_ok=True)
     voice.say(f"wrote {out}: {' x '.join(map(str, series.data.shape))}, noise of sigma 1")

@@ -18,17 +18,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import nibabel as nib
 
 from .images import shown_together
 from .methods import LearnsMany
 from .pipeline import Options, describe_noise, known
 from .prepared import CacheError, Prepared, write_manifest
 from .run import Run, Voice
-from .series import InputError, load, stem
-from .series.scan import NIFTI_ENDINGS
+from .series import IMAGE_ENDINGS, InputError, load, open_scan, sources_of, stem
 
 GRADIENTS = ("bval", "bvals", "bvec", "bvecs")
 
@@ -40,7 +36,7 @@ NO_SCAN = re.compile(r"(mask|noise[-_]?map|residuals?|sigma)$", re.IGNORECASE)
 
 
 def find_scans(sources: Iterable[Path], voice: Voice, ignored: Path | None = None) -> list[Path]:
-    """The NIfTI files that are meant, in order, each once.
+    """The files that are meant, in order, each once.
 
     sources  files, and folders that are searched through and through
     voice    told which files are left out: those that quell denoised and, in folders, those named
@@ -66,7 +62,7 @@ def find_scans(sources: Iterable[Path], voice: Voice, ignored: Path | None = Non
             scans.append(path)
     if not scans:
         raise InputError(
-            f"there is no noisy scan (.nii or .nii.gz) in {', '.join(map(str, sources))}; "
+            f"there is no noisy scan (.nii, .nii.gz or .mif) in {', '.join(map(str, sources))}; "
             "give others"
         )
     return scans
@@ -79,7 +75,7 @@ def _below(folder: Path) -> list[Path]:
         paths += [
             Path(place, name)
             for name in names
-            if name.lower().endswith(NIFTI_ENDINGS) and not name.startswith(".")
+            if name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")
         ]
     return sorted(paths)
 
@@ -165,7 +161,7 @@ class Preparation:
         chosen = self.options
         how = chosen.noise_law, chosen.coils, chosen.strict, chosen.fourth_axis
         words = hashlib.sha256(f"{version('quell')}/{how!r}".encode())
-        for file in (path, *own, *shared, self.mask):
+        for file in (*sources_of(path), *own, *shared, self.mask):
             words.update(b"/")
             with suppress(OSError):  # mostly not there; what must be there is missed by `load`
                 if file is not None:
@@ -211,7 +207,6 @@ def _digest(path: Path) -> bytes:
 def _scaled_bytes(path: Path) -> int:
     """What a scan takes in the cache; 0 for a file that will be refused."""
     try:
-        image: Any = nib.load(path)  # nibabel declares no type for what it returns here
-        return 4 * math.prod(image.shape)
-    except Exception:  # nibabel has many; `load` says in words what is wrong
+        return 4 * math.prod(open_scan(path).shape)
+    except InputError:  # `load` says what is wrong
         return 0

@@ -1,4 +1,4 @@
-"""The command line: quell denoise | train | apply | compare | evaluate | check | methods | ...
+"""The command line: quell denoise | train | apply | compare | evaluate | figure | check | ...
 
 Here    One module a command, imported when it is asked for; `options` holds the options that
         several share, `live` shows a run on a page, `usage` writes the help. What fails anywhere
@@ -27,14 +27,17 @@ COMMANDS = {
     "denoise": ("denoise", "denoise", "Denoise a scan."),
     "train": ("train", "train", "Learn one model from many scans."),
     "apply": ("apply", "apply", "Denoise a scan with a model of many."),
+    "cohort": ("cohort", "cohort", "Denoise every scan of a BIDS dataset."),
     "compare": ("compare", "compare", "Run many denoisers on one scan, side by side."),
     "evaluate": ("evaluate", "evaluate", "Judge denoised files, whoever made them."),
     "view": ("view", "view", "Look at a scan before and after, in the browser."),
+    "figure": ("figure", "figure", "Draw a scan before and after, for a paper."),
     "check": ("check", "check_command", "Say what a scan is and what is wrong with it."),
     "methods": ("methods", "methods", "List every method with its settings and paper."),
     "reconstruct": ("reconstruct", "reconstruct", "Make images from raw k-space, to be denoised."),
     "simulate": ("simulate", "simulate", "Make a noisy scan whose truth is known."),
     "sample": ("sample", "sample", "Draw images from a diffusion model."),
+    "descriptor": ("descriptor", "descriptor", "Describe a command to pipelines."),
     "demo": ("demo", "demo", "Denoise the real scan that comes with quell."),
 }
 
@@ -57,8 +60,9 @@ class Commands(TyperGroup):
             return None
         module, function, _ = COMMANDS[cmd_name]
         alone = typer.Typer(**PLAIN)
-        command = getattr(import_module(f"{__name__}.{module}"), function)
-        alone.command(cmd_name, cls=Grouped)(command)
+        home = import_module(f"{__name__}.{module}")
+        kind = getattr(home, "BidsApp", Grouped)
+        alone.command(cmd_name, cls=kind)(getattr(home, function))
         return typer.main.get_command(alone)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -22,6 +22,7 @@ from .options import (
     Device,
     Force,
     FourthAxis,
+    FslGradients,
     IsQuiet,
     IsStrict,
     Law,
@@ -43,6 +44,7 @@ from .options import (
     read_settings,
     report_of,
 )
+from .pipes import piped
 
 
 def apply(
@@ -62,6 +64,7 @@ def apply(
     report: Report = None,
     no_report: NoReport = False,
     force: Force = False,
+    fsl_gradients: FslGradients = False,
     apply_mask: ApplyMask = False,
     setting: Settings = None,
     blend: Blend = 0.0,
@@ -99,7 +102,7 @@ def apply(
         apply_mask=apply_mask,
         strict=strict,
     )
-    written = Files(
+    files = Files(
         scan=scan,
         out=out,
         mask=mask,
@@ -112,7 +115,8 @@ def apply(
         phase_out=phase_out,
         model_in=model,
         report=report_of(out, report, no_report),
+        fsl_gradients=fsl_gradients,
     )
     command = shlex.join(["quell", *sys.argv[1:]])
-    with speaking(quiet) as voice:
-        outputs.apply_file(written, options, force, command, voice, allow_mismatch)
+    with speaking(quiet) as voice, piped(files) as real:
+        outputs.apply_file(real, options, force, command, voice, allow_mismatch)

@@ -12,6 +12,7 @@ from ..pipeline import Options, as_real, describe_noise, noise_of, refuse_option
 from ..series import InputError, Series, load, load_map, mask_of
 from ..voice import printable
 from .options import Bval, Bvec, Coils, FourthAxis, Law, Mask, NoiseIn, Phase, Scan
+from .pipes import piped_in
 from .usage import hanging
 
 
@@ -29,7 +30,8 @@ def check_command(
     """Say what a scan is, what quell would do with it, and what is wrong with it."""
     options = Options(noise_law=noise_law, coils=coils, fourth_axis=fourth_axis)
     refuse_options(options)
-    series = replace(load(scan, bval, bvec, mask, phase), fourth_axis=fourth_axis)
+    with piped_in(scan) as path:
+        series = replace(load(path, bval, bvec, mask, phase), fourth_axis=fourth_axis)
     given = None if noise_in is None else load_map(noise_in, series)
     where = mask_of(series)
     for label, text in _about(series, where):

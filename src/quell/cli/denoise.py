@@ -26,6 +26,7 @@ from .options import (
     Device,
     Force,
     FourthAxis,
+    FslGradients,
     IsQuiet,
     IsStrict,
     Law,
@@ -52,6 +53,7 @@ from .options import (
     read_settings,
     report_of,
 )
+from .pipes import DASH, piped
 
 
 def denoise(
@@ -87,6 +89,7 @@ def denoise(
     report: Report = None,
     no_report: NoReport = False,
     force: Force = False,
+    fsl_gradients: FslGradients = False,
     apply_mask: ApplyMask = False,
     method: Annotated[str, option(METHOD, "see `quell methods`", metavar="NAME")] = DEFAULT,
     preset: Preset = "default",
@@ -127,6 +130,10 @@ def denoise(
     --remove-noise-floor. An interrupted run goes on when the same command is run again.
     """
     refuse_page(live, port, no_browser)
+    if live and out == DASH:
+        raise InputError(
+            "--live prints the page's address where - pipes the result; name a file", 2
+        )
     options = Options(
         method=method,
         preset=preset,
@@ -148,7 +155,7 @@ def denoise(
         raise InputError("--stop belongs to --method difusion; leave it out", 2)
     if model is None:  # else its method decides which settings there are
         refuse_options(options)
-    written = Files(
+    files = Files(
         scan=scan,
         out=out,
         mask=mask,
@@ -165,12 +172,11 @@ def denoise(
         model_out=model_out,
         maps=read_maps(map_out or []),
         report=report_of(out, report, no_report),
+        fsl_gradients=fsl_gradients,
     )
     command = shlex.join(["quell", *sys.argv[1:]])
-    outputs.refuse_paths(written, force)  # before a page is opened
-    results = {"result": out} | ({"report": written.report} if written.report else {})
-    with (
-        speaking(quiet) as plain,
-        shown(plain, live, port, no_browser, scan.name, results) as voice,
-    ):
-        outputs.denoise_file(written, options, force, command, voice, allow_mismatch)
+    results = {"result": out} | ({"report": files.report} if files.report else {})
+    with speaking(quiet) as plain, piped(files) as real:
+        outputs.refuse_paths(real, force)  # before a page is opened
+        with shown(plain, live, port, no_browser, scan.name, results) as voice:
+            outputs.denoise_file(real, options, force, command, voice, allow_mismatch)

@@ -14,10 +14,11 @@ def option(group: str, says: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=says, rich_help_panel=group, **more)
 
 
+DASH = Path("-")  # a pipe between commands of MRtrix
 INPUTS, OUTPUTS, METHOD, NOISE, RUN = "Inputs", "Outputs", "Method", "Noise", "Run"
 FILE = {"metavar": "FILE"}
 
-Scan = Annotated[Path, typer.Argument(help="the noisy scan, NIfTI", metavar="SCAN")]
+Scan = Annotated[Path, typer.Argument(help="the noisy scan, NIfTI or .mif", metavar="SCAN")]
 Bval = Annotated[Path | None, option(INPUTS, "FSL b-values; default: beside the scan", **FILE)]
 Bvec = Annotated[Path | None, option(INPUTS, "FSL directions; default: beside the scan", **FILE)]
 Mask = Annotated[
@@ -36,10 +37,8 @@ FourthAxis = Annotated[
         INPUTS, "what the volumes are: directions, repetitions, contrasts or echoes", metavar="WHAT"
     ),
 ]
-NoiseIn = Annotated[
-    Path | None, option(NOISE, "noise map to obey, 3-D NIfTI; default: learned", **FILE)
-]
-Out = Annotated[Path, typer.Argument(help="where to write, .nii or .nii.gz", metavar="OUT")]
+NoiseIn = Annotated[Path | None, option(NOISE, "noise map to obey, 3-D; default: learned", **FILE)]
+Out = Annotated[Path, typer.Argument(help="where to write, .nii, .nii.gz or .mif", metavar="OUT")]
 NoiseOut = Annotated[
     Path | None,
     option(OUTPUTS, "write the noise map here; 4-D where volumes differ in noise", **FILE),
@@ -49,6 +48,9 @@ PhaseOut = Annotated[Path | None, option(OUTPUTS, "write the denoised phase here
 Report = Annotated[Path | None, option(OUTPUTS, "report page; default: OUT_report.html", **FILE)]
 NoReport = Annotated[bool, option(OUTPUTS, "write no report page", "--no-report")]
 Force = Annotated[bool, option(OUTPUTS, "replace outputs that exist", "--force")]
+FslGradients = Annotated[
+    bool, option(OUTPUTS, "bval and bvec beside a .mif, too", "--fsl-gradients")
+]
 ApplyMask = Annotated[bool, option(OUTPUTS, "zero outside the mask", "--apply-mask")]
 Blend = Annotated[
     float, option(METHOD, "share of the noisy scan to leave in, 0 to 1", metavar="KAPPA")
@@ -95,7 +97,9 @@ def report_of(out: Path, report: Path | None, no_report: bool) -> Path | None:
     """Where the report goes; None for none. Raises InputError (status 2) where both are asked."""
     if report and no_report:
         raise InputError("--report and --no-report exclude each other; give one of them", 2)
-    return None if no_report else report or report_beside(out)
+    if no_report or (report is None and out == DASH):
+        return None
+    return report or report_beside(out)
 
 
 def read_settings(pairs: list[str]) -> dict[str, Any]:

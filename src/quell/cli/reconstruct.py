@@ -24,7 +24,9 @@ def reconstruct(
             metavar="RAW...",
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="where to write, .nii or .nii.gz", metavar="OUT")],
+    out: Annotated[
+        Path, typer.Argument(help="where to write, .nii, .nii.gz or .mif", metavar="OUT")
+    ],
     axes: Annotated[
         str | None,
         option(

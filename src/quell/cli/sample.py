@@ -14,7 +14,9 @@ def sample(
     model: Annotated[
         Path, typer.Argument(help="what --model-out of a diffusion method wrote", metavar="MODEL")
     ],
-    out: Annotated[Path, typer.Argument(help="where to write, .nii or .nii.gz", metavar="OUT")],
+    out: Annotated[
+        Path, typer.Argument(help="where to write, .nii, .nii.gz or .mif", metavar="OUT")
+    ],
     number: Annotated[
         int, option(METHOD, "how many images", "--number", "-n", min=1, metavar="N")
     ] = 4,

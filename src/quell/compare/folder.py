@@ -21,7 +21,7 @@ import numpy as np
 from ..evaluate import Recorruption
 from ..pipeline import Options
 from ..run import Voice, set_threads
-from ..series import InputError, Series, load, write_nifti
+from ..series import InputError, Series, copy_gradients, load, sources_of, write_nifti
 from .asked import Comparison
 from .contestants import (
     NOISY,
@@ -63,8 +63,9 @@ def compare_file(asked: Comparison, options: Options, command: str, voice: Voice
         raise InputError("nothing is to be compared; give --methods or --external", 2)
     n_threads = set_threads(options.threads)
     judge = judge_of(scan, asked, options)
-    scan = judge.scan
     asked.out.mkdir(exist_ok=True)
+    judge = replace(judge, scan=with_gradient_files(judge.scan, asked.out))
+    scan = judge.scan
     write_tables(asked, judge, [], options)  # from here on the folder is known as a comparison's
     _refuse_full_disk(asked.out, scan, len(contestants))
     if asked.recorrupt:
@@ -82,6 +83,14 @@ def compare_file(asked: Comparison, options: Options, command: str, voice: Voice
     if all(row.outcome.status != DONE for row in best if row.name != NOISY):
         raise InputError(f"none of the methods came to a result; their logs are in {asked.out}")
     return best
+
+
+def with_gradient_files(scan: Series, out: Path) -> Series:
+    """The scan with bval and bvec in files, for programs that ask for them."""
+    if scan.mif is None or scan.bvals is None or scan.bval_path is not None:
+        return scan
+    bval, bvec = copy_gradients(scan, out / "gradients.nii")
+    return replace(scan, bval_path=bval, bvec_path=bvec)
 
 
 def recorrupted(asked: Comparison, judge: Judge, seed: int) -> tuple[Comparison, Judge]:
@@ -164,7 +173,7 @@ def key_of(one: Contestant, asked: Comparison, scan: Series) -> str:
     wanted = inputs_of([one])
     beside = [asked.noise_in, scan.bval_path, scan.bvec_path] if one.is_own else []
     beside += [path for name, path in gradients_of(scan).items() if name in wanted]
-    for path in (asked.scan, asked.mask, *beside):
+    for path in (*sources_of(asked.scan), asked.mask, *beside):
         words.update(b"/")
         if path is not None:
             with open(path, "rb") as file:

@@ -20,7 +20,6 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
@@ -42,7 +41,7 @@ from ..noise import NoiseModel
 from ..pipeline import Options, known
 from ..run import Run
 from ..scaling import Stabiliser
-from ..series import InputError, Series, load, load_map
+from ..series import InputError, Series, load, load_map, open_scan
 from .asked import Comparison
 
 ERODED = 2  # voxels off the mask for a repeat: at the rim, motion would pass for error
@@ -304,7 +303,7 @@ def read_result(path: Path, scan: Series) -> np.ndarray:
     if not path.is_file():
         raise InputError("it wrote no result")
     try:
-        image = nib.Nifti1Image.from_filename(path)
+        image = open_scan(path)
         data = np.asarray(image.dataobj, dtype=np.float32)
     except Exception as error:  # nibabel has many
         raise InputError(f"its result can't be read ({type(error).__name__})") from None

@@ -8,7 +8,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from .. import measured
 from ..series import replacing
@@ -43,12 +43,12 @@ class Outcome:
     scores: dict[str, float | None] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
-    @staticmethod
-    def read(path: Path) -> "Outcome | None":
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
         """What an earlier run left; None where there is none, or none that can be read."""
         try:
             known: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            return Outcome(**{**known, **{n: known[n] or float("nan") for n in NUMBERS}})
+            return cls(**{**known, **{n: known[n] or float("nan") for n in NUMBERS}})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 

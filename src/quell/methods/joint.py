@@ -118,8 +118,8 @@ class Joint:
                 "the prior that comes with quell has other channels, multipliers or guides; "
                 "leave these settings out or give start=scratch", 2
             )  # fmt: skip
-        if self.steps == 0 and self.start == "scratch":
-            raise InputError("steps=0 from scratch learns nothing; give steps, or start=prior", 2)
+        if self.steps == 0 and self.prior() is None:
+            raise InputError("steps=0 without a prior learns nothing; give steps=1 or more", 2)
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network, from one scan or from many, in sigma = 1 units."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -161,14 +162,32 @@ def shell_chart(facts: ReportFacts, theme: Theme) -> bytes:
 def power_chart(power: ResidualSpectrum, theme: Theme) -> bytes:
     """The residual's power over spatial frequency, beside the noise model's."""
     figure, axes = chart_axes(theme, 2.6)
-    axes.plot(power.frequency, power.expected, color=theme.before, lw=4, label="noise model")
-    axes.plot(power.frequency, power.measured, color=theme.after, lw=1.8, label="residual")
-    axes.set_ylim(0, 1.3 * max(float(power.expected.max()), float(power.measured.max())))
+    draw_power(axes, [("residual", power)], (theme.after,), theme)
+    _legend(axes, theme)
+    return png(figure)
+
+
+def draw_power(
+    axes: Axes,
+    found: Sequence[tuple[str, ResidualSpectrum]],
+    colours: Sequence[str],
+    theme: Theme,
+    thick: float = 1.8,
+) -> None:
+    """The power of residuals, a line each, over the broad line of the noise model they share.
+
+    thick  points
+    """
+    first = found[0][1]
+    width = 2.2 * thick
+    axes.plot(first.frequency, first.expected, color=theme.before, lw=width, label="noise model")
+    for (name, power), colour in zip(found, colours, strict=False):
+        axes.plot(power.frequency, power.measured, color=colour, lw=thick, label=name)
+    highest = max(float(max(p.expected.max(), p.measured.max())) for _, p in found)
+    axes.set_ylim(0, 1.3 * highest)
     axes.set_xlim(0, 0.5)
     axes.set_xlabel("spatial frequency, cycles per voxel")
     axes.set_ylabel("power / σ²")
-    _legend(axes, theme)
-    return png(figure)
 
 
 def steps_chart(facts: ReportFacts, theme: Theme) -> bytes:

@@ -22,6 +22,7 @@ DPI = 100.0
 MARGIN = 18  # px around a plane, where the letters stand
 LETTERS = {"axial": "LRPA", "coronal": "LRIS", "sagittal": "PAIS"}  # left, right, bottom, top
 PLANES = ("axial", "coronal", "sagittal")
+THROUGH = {"axial": 2, "coronal": 1, "sagittal": 0}  # which of right, anterior, superior
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ def orientation_of(affine: np.ndarray) -> np.ndarray:
     if np.isnan(orientation).any():
         return np.array([[0, 1], [1, 1], [2, 1]], dtype=float)
     return np.asarray(orientation)
+
+
+def axis_through(plane: str, affine: np.ndarray) -> int:
+    """The array's axis that runs through the slices of a plane, the nearest one if oblique."""
+    return int(np.argmax(orientation_of(affine)[:, 0] == THROUGH[plane]))
 
 
 def cuts(volume: np.ndarray, view: View) -> dict[str, tuple[np.ndarray, float, float]]:
@@ -171,16 +177,20 @@ def comparison_figure(
 
 
 def _draw_plane(axes: Axes, picture: np.ndarray, window: tuple[float, float], colours: str) -> None:
+    # "none", not "nearest": an SVG or PDF then holds the voxels themselves
     axes.imshow(picture, cmap=colours, vmin=window[0], vmax=window[1], origin="lower",
-                aspect="auto", interpolation="nearest")  # fmt: skip
+                aspect="auto", interpolation="none")  # fmt: skip
     axes.set_axis_off()
 
 
-def _letter_edges(axes: Axes, letters: str, size: float) -> None:
-    spots = [(0, 0.5, -9, 0), (1, 0.5, 9, 0), (0.5, 0, 0, -9), (0.5, 1, 0, 9)]
+def _letter_edges(axes: Axes, letters: str, size: float, away: float = 6.48) -> None:
+    """The plane's letters, so many points from its edges; below 0 inside."""
+    behind = {"facecolor": "black", "alpha": 0.5, "lw": 0, "pad": 0.8}
+    spots = [(0, 0.5, -away, 0), (1, 0.5, away, 0), (0.5, 0, 0, -away), (0.5, 1, 0, away)]
     for letter, (x, y, dx, dy) in zip(letters, spots, strict=True):
-        axes.annotate(letter, (x, y), (dx, dy), "axes fraction", textcoords="offset pixels",
-                      color="#c8c8c8", size=size, ha="center", va="center")  # fmt: skip
+        axes.annotate(letter, (x, y), (dx, dy), "axes fraction", textcoords="offset points",
+                      color="#c8c8c8", size=size, ha="center", va="center",
+                      bbox=behind if away < 0 else None)  # fmt: skip
 
 
 def chart_axes(theme: Theme, height: float) -> tuple[Figure, Axes]:
@@ -202,9 +212,9 @@ def scatter_axes(theme: Theme, n: int) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
-def _dress(axes: Axes, theme: Theme) -> None:
+def _dress(axes: Axes, theme: Theme, size: float = 9) -> None:
     axes.set_facecolor(theme.paper)
-    axes.tick_params(colors=theme.ink, labelsize=9, length=3)
+    axes.tick_params(colors=theme.ink, labelsize=size, length=3)
     axes.xaxis.label.set_color(theme.ink)
     axes.yaxis.label.set_color(theme.ink)
     axes.grid(axis="y", color=theme.faint, lw=0.6)
@@ -214,20 +224,24 @@ def _dress(axes: Axes, theme: Theme) -> None:
         spine.set_color(theme.faint)
 
 
-def _legend(axes: Axes, theme: Theme) -> None:
-    axes.legend(frameon=False, fontsize=9, labelcolor=theme.ink, ncols=2, loc="best")
+def _legend(axes: Axes, theme: Theme, size: float = 9) -> None:
+    axes.legend(frameon=False, fontsize=size, labelcolor=theme.ink, ncols=2, loc="best")
 
 
 def png(figure: Figure) -> bytes:
     """A small PNG: 8-bit grey where nothing is coloured, 256 colours otherwise."""
+    image = rendered(figure)
+    if image.mode == "RGB":
+        image = image.quantize(256)
+    file = BytesIO()
+    image.save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def rendered(figure: Figure) -> Image.Image:
+    """Its pixels: grey where nothing is coloured, RGB otherwise."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     is_grey = bool((pixels == pixels[..., :1]).all())
-    if is_grey:
-        image = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
-    else:
-        image = Image.fromarray(np.ascontiguousarray(pixels)).quantize(256)
-    file = BytesIO()
-    image.save(file, format="PNG", optimize=True)
-    return file.getvalue()
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if is_grey else pixels))

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 
-import nibabel as nib
 import numpy as np
 
 from .comparison import TILE_WIDTH, Picture, Section
-from .figures import planes, view_of
+from .figures import axis_through, planes, view_of
 
 SHOWN = (0.0, 0.8)  # FA that is black and white
 
@@ -17,7 +16,7 @@ def axial_slice(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
     mask    (X, Y, Z)
     affine  (4, 4)     mm
     """
-    axis = int(np.argmax(nib.orientations.io_orientation(affine)[:, 0] == 2))  # runs upwards
+    axis = axis_through("axial", affine)
     at = np.arange(mask.shape[axis]) == view_of(mask, affine).centre[axis]
     return mask & at.reshape([-1 if i == axis else 1 for i in range(3)])
 

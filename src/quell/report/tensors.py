@@ -35,6 +35,26 @@ def tensor_volumes(bvals: np.ndarray | None, bvecs: np.ndarray | None) -> np.nda
     return None
 
 
+def fa_and_md(
+    series: np.ndarray, where: np.ndarray, kept: np.ndarray, bvals: np.ndarray, bvecs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """FA and MD (10⁻³ mm²/s) in some voxels, each (X, Y, Z), 0 elsewhere.
+
+    series  (X, Y, Z, V)  data units
+    where   (X, Y, Z)     bool
+    kept    (G,)          volumes that the tensor is fitted to
+    bvals   (V,)          s/mm²
+    bvecs   (V, 3)        unit vectors, zeros for b=0
+    """
+    fa, md = (np.zeros(where.shape, dtype=np.float32) for _ in range(2))
+    if not where.any():
+        return fa, md
+    values = np.nan_to_num(series[where][:, kept].astype(np.float64))
+    fit = fit_tensors(values, bvals[kept], bvecs[kept])
+    fa[where], md[where] = np.nan_to_num(fit.fa), np.nan_to_num(1e3 * fit.md)
+    return fa, md
+
+
 def tensor_maps_shown(facts: ReportFacts, view: figures.View) -> tuple[list[Map], str]:
     """FA and MD before, after and their difference, with a sentence on how; none where it can't be.
 
@@ -54,11 +74,9 @@ def tensor_maps_shown(facts: ReportFacts, view: figures.View) -> tuple[list[Map]
     fa: list[np.ndarray] = []
     md: list[np.ndarray] = []
     for series in (facts.noisy, facts.denoised):
-        values = np.nan_to_num(series[where][:, kept].astype(np.float64))
-        fit = fit_tensors(values, facts.bvals[kept], facts.bvecs[kept])
-        for maps, found, scale in ((fa, fit.fa, 1.0), (md, fit.md, 1e3)):
-            maps.append(np.zeros(facts.mask.shape, dtype=np.float32))
-            maps[-1][where] = np.nan_to_num(scale * found)
+        found = fa_and_md(series, where, kept, facts.bvals, facts.bvecs)
+        fa.append(found[0])
+        md.append(found[1])
     shown = []
     for (before, after), name, window, change, unit in (
         (fa, "FA", FA, FA_CHANGE, ""),

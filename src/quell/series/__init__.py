@@ -9,27 +9,32 @@ Differs Output is always float32 with slope 1, whatever the input's type: an int
 
 from .brain import brain_mask, mask_of
 from .neighbours import NEIGHBOURS, prior_volumes, shells, show_the_same
-from .reading import GRID_TOLERANCE, bvals_of, load, load_map, open_scan
-from .scan import B0_MAX, FOURTH_AXES, InputError, Series, stem
-from .writing import copy_gradients, replacing, write_nifti
+from .reading import GRID_TOLERANCE, bvals_of, load, load_map, open_scan, sources_of
+from .scan import B0_MAX, FOURTH_AXES, IMAGE_ENDINGS, InputError, Series, stem
+from .writing import copy_gradients, parts_of, replacing, write_image, write_mask, write_nifti
 
 __all__ = [
     "B0_MAX",
     "FOURTH_AXES",
     "GRID_TOLERANCE",
+    "IMAGE_ENDINGS",
     "InputError",
     "Series",
     "NEIGHBOURS",
     "load",
     "load_map",
     "open_scan",
+    "sources_of",
     "bvals_of",
     "mask_of",
     "prior_volumes",
     "shells",
     "show_the_same",
     "brain_mask",
+    "write_image",
+    "write_mask",
     "write_nifti",
+    "parts_of",
     "copy_gradients",
     "stem",
     "replacing",

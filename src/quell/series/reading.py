@@ -1,9 +1,9 @@
-"""Reading: NIfTI-1 and -2, FSL gradients and the BIDS sidecar; a bad file is refused in words."""
+"""Reading: NIfTI, MRtrix, FSL gradients, the BIDS sidecar; a bad file is refused in words."""
 
 import gzip
-import json
 import math
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from ..mif import MIF_ENDINGS, MifError, MifImage, gradients_of
+from .beside import beside, read_bvals, read_bvecs, read_sidecar
 from .phase import complex_of, radians
 from .scan import B0_MAX, InputError, Series, first_line, stem
 
@@ -26,15 +28,19 @@ def load(
     bvec: str | Path | None = None,
     mask: str | Path | None = None,
     phase: str | Path | None = None,
+    sidecar: str | Path | None = None,
 ) -> Series:
     """Read a scan and whatever stands beside it (bval, bvec, json).
 
-    path   NIfTI file, 4-D, or 3-D for one image
-    bval   FSL b-values;   default: beside the scan, under its name or as `bvals`
-    bvec   FSL directions; default: beside the scan, under its name or as `bvecs`
-    mask   NIfTI file, 3-D, on the scan's grid: where to estimate and measure
-    phase  NIfTI file, 4-D, on the scan's grid, radians or scanner units: makes the magnitude in
-           `path` complex
+    path     NIfTI or MRtrix file, 4-D, or 3-D for one image
+    bval     FSL b-values;   default: beside the scan, under its name or as `bvals`
+    bvec     FSL directions; default: beside the scan, under its name or as `bvecs`
+    mask     file, 3-D, on the scan's grid: where to estimate and measure
+    phase    file, 4-D, on the scan's grid, radians or scanner units: makes the magnitude in `path`
+             complex
+    sidecar  BIDS json;      default: beside the scan, under its name
+
+    The gradients in the header of an MRtrix file come before those in files beside it.
 
     Raises InputError with one sentence for everything that cannot be used.
     """
@@ -48,30 +54,27 @@ def load(
         data = complex_of(data, angle, path)
         data[lacks_phase] = 0
         bad, n_bad = bad | lacks_phase, n_bad + n_without
-    bval_path = Path(bval) if bval else _beside(path, "bval", data.shape[3])
-    bvec_path = Path(bvec) if bvec else _beside(path, "bvec", data.shape[3])
-    bvals = None if bval_path is None else _read_bvals(bval_path, data.shape[3])
-    bvecs = None if bvec_path is None else _read_bvecs(bvec_path, data.shape[3], bvals)
     return Series(
         data=data,
         affine=np.asarray(image.affine, dtype=float),
         header=image.header,
-        bvals=bvals,
-        bvecs=bvecs,
         mask=None if mask is None else _read_mask(Path(mask), image, bad),
         path=path,
-        sidecar=_read_sidecar(stem(path).with_name(stem(path).name + ".json")),
+        sidecar=getattr(image, "sidecar", {})
+        | read_sidecar(
+            Path(sidecar) if sidecar else stem(path).with_name(stem(path).name + ".json")
+        ),
         n_nonfinite=n_bad,
         stored_dtype=image.header.get_data_dtype().name,
-        bval_path=bval_path,
-        bvec_path=bvec_path,
         nonfinite=bad if n_bad else None,
         is_one_image=len(image.shape) == 3,
+        mif=getattr(image, "mif", None),
+        **_gradients(path, image, bval, bvec),
     )
 
 
 def open_scan(path: str | Path) -> Any:  # nibabel declares no type for what it returns here
-    """The NIfTI image of a scan, (X, Y, Z) or (X, Y, Z, V), its voxels not yet read.
+    """The image of a scan, (X, Y, Z) or (X, Y, Z, V), its voxels not yet read.
 
     Raises InputError with one sentence for everything that cannot be used.
     """
@@ -80,23 +83,73 @@ def open_scan(path: str | Path) -> Any:  # nibabel declares no type for what it 
     return image
 
 
+def sources_of(path: Path) -> list[Path]:
+    """The files that a scan is read from: the file itself, and the one an .mih names."""
+    if not path.name.lower().endswith(".mih"):
+        return [path]
+    with suppress(MifError, OSError):
+        return [path, path.with_name(MifImage(path).mif.file)]
+    return [path]
+
+
 def bvals_of(path: str | Path, n_volumes: int, bval: str | Path | None = None) -> np.ndarray | None:
     """(V,) s/mm² from `bval` or the file beside the scan, None if there is none."""
-    bval_path = Path(bval) if bval else _beside(Path(path), "bval", n_volumes)
-    return None if bval_path is None else _read_bvals(bval_path, n_volumes)
+    if not bval and Path(path).name.lower().endswith(MIF_ENDINGS):
+        own = _own_gradients(Path(path), _open(Path(path)))
+        if own is not None:
+            return own[0]
+    bval_path = Path(bval) if bval else beside(Path(path), "bval", n_volumes)
+    return None if bval_path is None else read_bvals(bval_path, n_volumes)
+
+
+def _gradients(
+    path: Path, image: Any, bval: str | Path | None, bvec: str | Path | None
+) -> dict[str, Any]:
+    """What is known of the gradients, as the fields of a Series."""
+    own = None if bval or bvec else _own_gradients(path, image)
+    if own is not None:
+        return {"bvals": own[0], "bvecs": own[1]}
+    n_volumes = image.shape[3] if len(image.shape) == 4 else 1
+    bval_path = Path(bval) if bval else beside(path, "bval", n_volumes)
+    bvec_path = Path(bvec) if bvec else beside(path, "bvec", n_volumes)
+    bvals = None if bval_path is None else read_bvals(bval_path, n_volumes)
+    bvecs = None if bvec_path is None else read_bvecs(bvec_path, n_volumes, bvals)
+    return {"bvals": bvals, "bvecs": bvecs, "bval_path": bval_path, "bvec_path": bvec_path}
+
+
+def _own_gradients(path: Path, image: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """b-values and FSL directions out of an MRtrix header, if it has them."""
+    lines = image.mif.lines("dw_scheme") if isinstance(image, MifImage) else []
+    if not lines:
+        return None
+    n_volumes = image.shape[3] if len(image.shape) == 4 else 1
+    if len(lines) != n_volumes and n_volumes == 1:
+        return None  # of the series that the image was made from
+    found = gradients_of(lines, image.affine)
+    if found is None or len(lines) != n_volumes or found[0].min() < 0:
+        raise InputError(
+            f"the dw_scheme of {path} is not {n_volumes} rows of x, y, z and b; correct it, or "
+            "give --bval and --bvec"
+        )
+    bvals, bvecs = found
+    return bvals, np.where((bvals <= B0_MAX)[:, None], 0.0, bvecs)
 
 
 def _open(path: Path) -> Any:  # nibabel declares no type for what it returns here
-    """The NIfTI image, its voxels not yet read."""
+    """The image, its voxels not yet read."""
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path")
     if not path.is_file():
         raise InputError(f"{path} is a folder; give one NIfTI file (.nii or .nii.gz)")
     try:
+        if path.name.lower().endswith(MIF_ENDINGS):
+            return MifImage(path)
         # one open file for all volumes: gzip then only ever reads forwards
         image = nib.load(path, keep_file_open=True)
     except PermissionError:
         raise InputError(f"{path} may not be read by this user; change its permissions") from None
+    except MifError as error:
+        raise InputError(str(error)) from error
     except UNREADABLE as error:
         raise InputError(
             f"{path} is not a readable NIfTI file ({first_line(error)}); give a .nii or .nii.gz"
@@ -204,7 +257,7 @@ def _read_phase(path: Path, scan: Path, image: Any) -> tuple[np.ndarray, np.ndar
 
 
 def load_map(path: str | Path, like: Series) -> np.ndarray:
-    """(X, Y, Z) float32 of a NIfTI map on the grid of a series, such as a noise map.
+    """(X, Y, Z) float32 of a map on the grid of a series, such as a noise map.
 
     Raises InputError for a map on another grid.
     """
@@ -221,7 +274,7 @@ def _read_mask(path: Path, scan: Any, bad: np.ndarray) -> np.ndarray:
 
 def _read_on_grid(path: Path, scan: tuple[int, ...], affine: np.ndarray, what: str) -> np.ndarray:
     """(X, Y, Z) of a file that must be one 3-D image on the scan's grid."""
-    image = _open(path)
+    image = _as_the_scan(_open(path), affine)
     shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
     if len(shape) != 3:
         raise InputError(f"{what} {path} has {len(shape)} dimensions; a {what} is one 3-D image")
@@ -242,77 +295,18 @@ def _read_on_grid(path: Path, scan: tuple[int, ...], affine: np.ndarray, what: s
         raise InputError(f"{what} {path} cannot be read ({first_line(error)})") from error
 
 
-def _beside(path: Path, kind: str, n_volumes: int) -> Path | None:
-    """The gradient file of `kind` ("bval" or "bvec") that belongs to the scan, if there is one."""
-    own = stem(path)
-    for ending in (f".{kind}", f".{kind}s"):
-        if (found := own.with_name(own.name + ending)).is_file():
-            return found
-    shared = [p for name in (kind, f"{kind}s") if (p := path.parent / name).is_file()]
-    if len(shared) != 1:
-        return None
-    n_numbers = n_volumes * (1 if kind == "bval" else 3)
-    is_own = _read_numbers(shared[0]).size == n_numbers  # a folder's file may be another scan's
-    return shared[0] if is_own else None
+def _as_the_scan(image: Any, affine: np.ndarray) -> Any:
+    """The image, its axes turned into the order and direction of a scan's where they differ.
 
-
-def _read_numbers(path: Path) -> np.ndarray:
-    """(rows, columns) of a text file of numbers, split by blanks, tabs or commas."""
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; check the path")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").replace(",", " ").splitlines()
-        rows = [[float(word) for word in line.split()] for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} is not a text file of numbers ({first_line(error)}); give FSL bval and bvec"
-        ) from error
-    if not rows or len({len(row) for row in rows}) != 1:
-        raise InputError(f"{path} has no rows, or rows of unequal length; give FSL bval and bvec")
-    return np.array(rows)
-
-
-def _read_bvals(path: Path, n_volumes: int) -> np.ndarray:
-    """(V,) s/mm², written as a row or a column."""
-    bvals = _read_numbers(path)
-    if 1 not in bvals.shape or bvals.size != n_volumes:
-        raise InputError(
-            f"{path} holds {bvals.size} b-values and the scan {n_volumes} volumes; "
-            "give the file of this scan"
-        )
-    if not np.all(np.isfinite(bvals)) or bvals.min() < 0:
-        raise InputError(f"{path} holds a b-value that is negative or not a number; correct it")
-    return bvals.ravel()
-
-
-def _read_bvecs(path: Path, n_volumes: int, bvals: np.ndarray | None) -> np.ndarray:
-    """(V, 3) directions, written 3 x V or V x 3; b0 volumes have none and get zeros."""
-    bvecs = _read_numbers(path)
-    if bvecs.shape == (3, n_volumes):
-        bvecs = bvecs.T
-    if bvecs.shape != (n_volumes, 3):
-        rows, columns = bvecs.shape
-        raise InputError(
-            f"{path} is {rows} x {columns} and the scan has {n_volumes} volumes; "
-            f"3 x {n_volumes} is needed: give the file of this scan"
-        )
-    if bvals is not None:
-        bvecs = np.where((bvals <= B0_MAX)[:, None], 0.0, bvecs)
-    if not np.all(np.isfinite(bvecs)):
-        raise InputError(f"{path} holds a direction that is not a number; correct it")
-    return bvecs
-
-
-def _read_sidecar(path: Path) -> dict[str, Any]:
-    """The json beside the scan, {} if there is none."""
-    if not path.is_file():
-        return {}
-    try:
-        sidecar = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not readable JSON ({first_line(error)}); correct it or move it away"
-        ) from error
-    if not isinstance(sidecar, dict):
-        raise InputError(f"{path} is not a BIDS sidecar (an object with keys); move it away")
-    return sidecar
+    MRtrix takes both for a matter of storage: its tools write a mask in another order than the
+    scan's.
+    """
+    if len(image.shape) < 3 or not np.all(np.isfinite(image.affine)):
+        return image
+    axes = [nib.orientations.io_orientation(one) for one in (image.affine, affine)]
+    if np.isnan(axes).any() or np.array_equal(*axes):
+        return image
+    turn = nib.orientations.ornt_transform(*axes)
+    values = nib.orientations.apply_orientation(np.asarray(image.dataobj), turn)
+    turned = image.affine @ nib.orientations.inv_ornt_aff(turn, image.shape[:3])
+    return nib.Nifti1Image(values, turned, dtype=values.dtype)

@@ -7,9 +7,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from ..mif import MIF_ENDINGS, Header
+
 B0_MAX = 50.0  # s/mm²; volumes at or below it count as b=0
 FOURTH_AXES = ("directions", "repetitions", "contrasts", "echoes")
 NIFTI_ENDINGS = (".nii.gz", ".nii")
+IMAGE_ENDINGS = (*MIF_ENDINGS, *NIFTI_ENDINGS)
 
 
 class InputError(ValueError):
@@ -26,7 +29,7 @@ class Series:
 
     data: np.ndarray  # (X, Y, Z, V) float32, complex64 when complex
     affine: np.ndarray  # (4, 4) mm
-    header: nib.Nifti1Header | nib.Nifti2Header  # the input's own
+    header: nib.Nifti1Header | nib.Nifti2Header  # the input's own, or one of the same grid
     bvals: np.ndarray | None = None  # (V,) s/mm²
     bvecs: np.ndarray | None = None  # (V, 3), zeros for b0
     mask: np.ndarray | None = None  # (X, Y, Z) bool, where to estimate and measure
@@ -41,6 +44,7 @@ class Series:
     parts: np.ndarray | None = None  # (V,) 0 real, 1 imaginary: of demodulated complex data
     is_one_image: bool = False  # the file is 3-D: V = 1, and what is written is 3-D, too
     contrasts: np.ndarray | None = None  # (X, Y, Z, K) of the same anatomy, shown, not denoised
+    mif: Header | None = None  # of a file of MRtrix
 
     @property
     def n_volumes(self) -> int:
@@ -67,9 +71,9 @@ class Series:
 
 
 def stem(path: Path) -> Path:
-    """The path without its .nii or .nii.gz ending."""
+    """The path without its .nii, .nii.gz, .mif, .mif.gz or .mih ending."""
     path = Path(path)
-    for ending in NIFTI_ENDINGS:
+    for ending in IMAGE_ENDINGS:
         if path.name.lower().endswith(ending) and len(path.name) > len(ending):
             return path.with_name(path.name[: -len(ending)])
     return path

@@ -133,10 +133,10 @@ def open_scans(
 ) -> Scans:
     """Open and check everything that will be shown.
 
-    noisy   NIfTI file, 4-D or 3-D
+    noisy   NIfTI or MRtrix file, 4-D or 3-D
     others  what was made of it, on the same grid, with as many volumes; after the first of
             them single images may follow, such as maps
-    sigma   NIfTI file, noise map on the same grid, 3-D or 4-D
+    sigma   noise map on the same grid, 3-D or 4-D
     bval    FSL b-values; default: beside the scan
 
     Raises InputError with one sentence for what cannot be shown.
@@ -176,7 +176,8 @@ def _read(path: Path) -> Scan:
         )
     if abs(np.linalg.det(image.affine[:3, :3])) < 1e-12:
         raise InputError(f"{path} has an affine that puts all voxels in one plane; correct it")
-    return Scan(path, _unpacked(path, image) if path.name.lower().endswith(".gz") else image)
+    is_packed = path.name.lower().endswith(".nii.gz")  # one of MRtrix is in memory already
+    return Scan(path, _unpacked(path, image) if is_packed else image)
 
 
 def _unpacked(path: Path, image: Any) -> Any:
