@@ -155,8 +155,11 @@ class Joint:
         space = Components.of(scan, noise, self)
         fast = in_bfloat16(net) if has_fast_bfloat16(run.device) else net
         out = map_slices(lambda x: self.restore(fast, x, space), space.slabs, run)
-        for v in range(scan.n_volumes):
-            out[..., v] += (scan.data[..., v][scan.where] - out[..., v][scan.where]).mean()
+        lost = np.zeros(scan.n_volumes)
+        for z in range(scan.data.shape[2]):  # not by volume: those lie strided in memory
+            inside = scan.where[:, :, z]
+            lost += (scan.data[:, :, z][inside] - out[:, :, z][inside]).sum(axis=0)
+        out += (lost / max(1, scan.where.sum())).astype(np.float32)
         return out
 
     def network(self, run: Run) -> UNet:
