@@ -24,11 +24,11 @@ import nibabel as nib
 import numpy as np
 from quality import DATA, plain, processor, run, version_of_dwidenoise, write_scan
 from quality_scans import PhantomScan, TrioScan, brain, put_floor, truth
-from script import main_of
+from script import main_of, save
 
 import quell
-from quell.pipeline import as_json, versions
-from quell.series import Series, replacing, write_nifti
+from quell.pipeline import versions
+from quell.series import Series, write_nifti
 from quell.simulate import PhantomSettings, corrupt, phantom
 
 SCANS: list[PhantomScan | TrioScan] = [
@@ -172,12 +172,6 @@ def run_all(threads: int, path: Path) -> None:
             continue
         scans[scan.name] = {"words": words_of(scan), "methods": measure_scan(scan, threads)}
         save(results, path)
-
-
-def save(results: dict[str, Any], path: Path) -> None:
-    results["date"] = time.strftime("%Y-%m-%d")
-    with replacing(path) as file:
-        file.write(as_json(results).encode())
 
 
 def words_of(scan: PhantomScan | TrioScan) -> str:

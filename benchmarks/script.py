@@ -2,13 +2,23 @@
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from quell.pipeline import as_json
 from quell.run import set_threads
+from quell.series import replacing
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def save(results: dict[str, Any], path: Path) -> None:
+    """Write what has been measured so far, with its date, whole or not at all."""
+    results["date"] = time.strftime("%Y-%m-%d")
+    with replacing(path) as file:
+        file.write(as_json(results).encode())
 
 
 def main_of(

@@ -15,7 +15,6 @@ Needs   dwidenoise (MRtrix3) on PATH; QUELL_DATA for the real scan.
 import json
 import os
 import sys
-import time
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,19 +23,16 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from mppca import LARGE, LARGE_SNR
 from quality import DATA, plain, processor, run, version_of_dwidenoise, write_scan
 from quality_scans import CORRELATION, TrioScan, put_floor
-from script import main_of
+from script import main_of, save
 
 from quell.evaluate import psnr
-from quell.pipeline import as_json, versions
-from quell.series import Series, load, replacing
-from quell.simulate import Phantom, PhantomSettings, corrupt, phantom
+from quell.pipeline import versions
+from quell.series import Series, load
+from quell.simulate import Phantom, corrupt, phantom
 
-LARGE = PhantomSettings(
-    (81, 106, 76), 2.0, 10, ((1000.0, 75), (2000.0, 75)), seed=11, slab_mm=0.0
-)  # fmt: skip
-SNR = 15.0  # of white matter at b=0
 VOLUMES = (7, 20, 40, 80, 160, 320)
 SLAB = slice(30, 46)  # slices of the scan with more and more volumes
 METHODS: dict[str, list[str]] = {
@@ -58,7 +54,7 @@ class LargeScan:
 
     @property
     def sigma(self) -> np.ndarray:
-        level = self.head.white_matter_b0 / SNR
+        level = self.head.white_matter_b0 / LARGE_SNR
         return np.full(self.head.tissue.shape, level, dtype=np.float32)
 
     @property
@@ -136,12 +132,6 @@ def run_all(threads: int, path: Path) -> None:
             rows[str(n)] = cost_of(Slab(n), "instant", threads, with_score=False)
             print(n, "volumes", round(rows[str(n)]["wall_seconds"]), flush=True)
             save(results, path)
-
-
-def save(results: dict[str, Any], path: Path) -> None:
-    results["date"] = time.strftime("%Y-%m-%d")
-    with replacing(path) as file:
-        file.write(as_json(results).encode())
 
 
 def table(results: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """The page of a run in a real browser, while the run works and after."""
 
-import shutil
 import threading
 from contextlib import suppress
 from io import BytesIO
@@ -16,20 +15,6 @@ from quell.pipeline import Options
 from quell.run import Silent
 from quell.series import InputError
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("there is no Chromium on this machine", allow_module_level=True)
-sync_playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed"
-).sync_playwright
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 NASTY = "<img src=x onerror=alert(1)>'&é.nii"
 SETTINGS = {"steps": 6, "channels": 8, "patch": 16}
 
@@ -43,14 +28,6 @@ class Halts(Silent):
     def progress(self, task, done, total, note=""):
         if task == "training" and done in self.may_go_on:
             assert self.may_go_on[done].wait(60)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import shutil
 import threading
 from contextlib import contextmanager
 from io import BytesIO
@@ -14,23 +13,6 @@ from PIL import Image
 
 from quell.view import Server, open_scans
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-if CHROMIUM is None:
-    pytest.skip("there is no Chromium on this machine", allow_module_level=True)
-sync_playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed"
-).sync_playwright
-
-FLAGS = [
-    "--no-sandbox",
-    "--use-gl=angle",  # WebGL without a graphics card
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 SHAPE, N_VOLUMES = (16, 18, 10), 5
 BVALS = [0, 1000, 1000, 0, 2000]
 # turned about two axes, the first one flipped, and not in the middle
@@ -76,14 +58,6 @@ def folder(tmp_path_factory):
     write(folder / "denoised.nii", head(2, 1) - 6)  # lower, so that most of the difference is > 0
     write(folder / "sigma.nii.gz", np.full(SHAPE, 12.0))
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -28,10 +28,10 @@ from .pipeline import (
     describe_noise,
     distance_curve,
     methods_paragraph,
-    referee,
     refuse_options,
     settings_of,
     sidecar,
+    used,
     versions,
 )
 from .run import Run, Voice, peak_memory_bytes
@@ -474,7 +474,7 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
             "b=0 and lone volumes": _passed(result),
             "noise floor": "removed" if result.floor_removed else "kept",
             **settings_of(result.method),
-            **_used(result),
+            **({"used": name} if (name := used(result.kept)) else {}),
         },
         run={
             "noise": describe_noise(result.noise, result.mask).removeprefix("noise: "),
@@ -501,12 +501,6 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
         else None,
         floor_corrected=result.floor_removed,
     )
-
-
-def _used(result: Result) -> dict[str, str]:
-    """Which of its candidates a method used, where it has any."""
-    errors = referee(result.kept)
-    return {"used": min(errors, key=errors.__getitem__)} if errors else {}
 
 
 def citations(result: Result) -> list[str]:

@@ -452,7 +452,7 @@ def side_products(result: Result) -> dict[str, Any]:
     if distances := distance_curve(kept):
         said["DistanceFromInput"] = [round(d, 4) for d in distances]
     if errors := referee(kept):
-        said["Used"] = min(errors, key=errors.__getitem__)
+        said["Used"] = used(kept)
         said["Referee"] = {name: round(error, 5) for name, error in errors.items()}
     return said
 
@@ -461,6 +461,12 @@ def referee(kept: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Error of every candidate that a method chose among, on the scan itself, by what it is."""
     mark = "referee "
     return {name.removeprefix(mark): float(kept[name]) for name in kept if name.startswith(mark)}
+
+
+def used(kept: Mapping[str, np.ndarray]) -> str:
+    """The candidate with the least error, which is the one that was used; "" where none was."""
+    errors = referee(kept)
+    return min(errors, key=errors.__getitem__, default="")
 
 
 def distance_curve(kept: Mapping[str, np.ndarray]) -> list[float]:
@@ -500,10 +506,10 @@ def methods_paragraph(result: Result, options: Options) -> str:
     floor = "; the noise floor was removed" if result.floor_removed else ""
     share = result.calibration.get("ShareOfTheWay", 1.0) * (1 - options.blend)
     mixed = "" if share == 1 else f" Of what the method took away, {share:.2f} was taken away."
-    used = ""
+    chosen = ""
     if errors := referee(result.kept):
-        used = f" Of {len(errors)} candidates, {min(errors, key=errors.__getitem__)} was used: "
-        used += "it had the least error on noise that was added to the scan."
+        chosen = f" Of {len(errors)} candidates, {used(result.kept)} was used: "
+        chosen += "it had the least error on noise that was added to the scan."
     x, y, z = result.noise.lag_one()
     learned = (
         "The noise level was given as a map; its spatial correlation was learned from the series"
@@ -515,5 +521,5 @@ def methods_paragraph(result: Result, options: Options) -> str:
         f"The series was denoised with quell {version('quell')} (method {result.method.name}, "
         f"preset {options.preset}, seed {options.seed}; {result.method.paper}) before any other "
         f"processing. {learned}; neighbouring voxels' noise correlated by {x:.2f}, {y:.2f} and "
-        f"{z:.2f} along x, y and z. {law}{floor}.{used}{mixed}"
+        f"{z:.2f} along x, y and z. {law}{floor}.{chosen}{mixed}"
     )

@@ -23,14 +23,13 @@ def card_of(name: str) -> dict[str, Any]:
     return card
 
 
-def prior_of(name: str, shape: dict[str, Any]) -> State | None:
-    """The weights of a method's prior, float32; None where its network has another shape.
+def fits(name: str, shape: dict[str, Any]) -> bool:
+    """Whether a network is that of a method's prior; shape: settings that its weights depend on."""
+    as_written: dict[str, Any] = json.loads(json.dumps(shape))
+    return as_written == card_of(name)["shape"]
 
-    shape  settings that the weights depend on
-    """
-    if {k: list(v) if isinstance(v, tuple) else v for k, v in shape.items()} != card_of(name)[
-        "shape"
-    ]:
-        return None
+
+def prior_of(name: str) -> State:
+    """The weights of a method's prior, float32."""
     weights = load_file(PRIORS / f"{name}.safetensors")
     return {key: value.float() for key, value in weights.items()}

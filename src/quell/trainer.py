@@ -88,8 +88,7 @@ def train(
         run.folder, task, net, [muon, adam], average, losses, is_kept=run.processes.rank == 0
     )
     checkpoint.load()
-    is_fast = has_fast_bfloat16(run.device) and not training.is_plain  # published: float32
-    forward = in_bfloat16(net) if is_fast else net
+    forward = net if training.is_plain else fastest(net, run.device)  # published: float32
     start, first, is_whole = time.monotonic(), len(losses), True
     try:
         for step in range(first, training.steps):
@@ -173,6 +172,11 @@ def load_weights(net: N, state: State, prefix: str) -> N:
             "the weights do not fit this method, its settings or this scan; train anew"
         ) from None
     return net
+
+
+def fastest(net: nn.Module, device: torch.device) -> Network:
+    """The forward pass of a network, in bfloat16 where the device is fast with it."""
+    return in_bfloat16(net) if has_fast_bfloat16(device) else net
 
 
 def in_bfloat16(net: nn.Module) -> Network:

@@ -30,11 +30,11 @@ from torch import Tensor, nn
 from ..consistency import keep_means
 from ..images import Images
 from ..noise import NoiseModel
-from ..run import Run, State, has_fast_bfloat16
+from ..run import Run, State
 from ..series import InputError, Series
 from ..settings import check_settings
 from ..slices import map_slices
-from ..trainer import Muon, in_bfloat16
+from ..trainer import Muon, fastest
 from ..unet import UNet, UNetSettings, weights_from
 
 
@@ -210,7 +210,7 @@ class DeepImagePrior:
 
         A loop of its own: in `trainer` nothing is looked at on the way.
         """
-        forward = in_bfloat16(net) if has_fast_bfloat16(fixed.device) else net
+        forward = fastest(net, fixed.device)
         take_step = OPTIMISERS[self.optimiser](net, self.rate)
         average = None
         for step in range(1, self.steps + 1):

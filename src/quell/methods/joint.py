@@ -33,12 +33,12 @@ from torch import Tensor
 
 from .. import noise as noise_model
 from ..noise import ADDED, NoiseModel, principal_components
-from ..prior import prior_of
-from ..run import Run, State, has_fast_bfloat16
+from ..prior import fits, prior_of
+from ..run import Run, State
 from ..schedule import like
 from ..series import InputError, Series
 from ..slices import Batch, draw, map_slices
-from ..trainer import Network, Training, in_bfloat16, load_weights, named, train
+from ..trainer import Network, Training, fastest, load_weights, named, train
 from ..unet import UNet, UNetSettings, weights_from
 
 IMAGES_AT_ONCE = 4  # components of a slice per pass: more is slower, the caches overflow
@@ -113,12 +113,12 @@ class Joint:
             if getattr(self, name) not in known:
                 said = f"{name}={getattr(self, name)} is not known"
                 raise InputError(f"{said}; choose from {', '.join(known)}", 2)
-        if self.start == "prior" and self.prior() is None:
+        if self.start == "prior" and not self.fits_prior:
             raise InputError(
                 "the prior that comes with quell has other channels, multipliers or guides; "
                 "leave these settings out or give start=scratch", 2
             )  # fmt: skip
-        if self.steps == 0 and self.prior() is None:
+        if self.steps == 0 and (self.start == "scratch" or not self.fits_prior):
             raise InputError("steps=0 without a prior learns nothing; give steps=1 or more", 2)
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
@@ -153,8 +153,8 @@ class Joint:
         load_weights(net, state, "network.")
         net.requires_grad_(False)
         space = Components.of(scan, noise, self)
-        fast = in_bfloat16(net) if has_fast_bfloat16(run.device) else net
-        out = map_slices(lambda x: self.restore(fast, x, space), space.slabs, run)
+        forward = fastest(net, run.device)
+        out = map_slices(lambda x: self.restore(forward, x, space), space.slabs, run)
         lost = np.zeros(scan.n_volumes)
         for z in range(scan.data.shape[2]):  # not by volume: those lie strided in memory
             inside = scan.where[:, :, z]
@@ -168,11 +168,14 @@ class Joint:
             settings = UNetSettings(self.channels, self.multipliers)
             return UNet(SLAB + self.guides, 1, n_condition=N_TOLD, settings=settings)
 
+    @property
+    def fits_prior(self) -> bool:
+        """Whether the network has the shape of the prior's."""
+        return fits("joint", {name: getattr(self, name) for name in SHAPE})
+
     def prior(self) -> State | None:
         """What the network learned from other scans; None where it is not to be used or not fit."""
-        if self.start == "scratch":
-            return None
-        return prior_of("joint", {name: getattr(self, name) for name in SHAPE})
+        return None if self.start == "scratch" or not self.fits_prior else prior_of("joint")
 
     def draw(self, spaces: "list[Components]", rng: torch.Generator) -> Batch:
         """Patches (B, K, SLAB, H, W) of one of the scans."""
