@@ -85,6 +85,15 @@ class NoiseModel:
         """The noise that a method adds on purpose; kind: one of ADDED."""
         return {"measured": self, "white": self.as_white()}[kind]
 
+    def edge(self, n_voxels: int) -> float:
+        """The largest eigenvalue over volumes that noise alone would have in so many voxels.
+
+        (1 + √γ)², γ = V / n (Marchenko and Pastur 1967), units of sigma². Of voxels whose noise
+        correlates, n counts those that are independent: n_voxels / Σ correlation².
+        """
+        n = n_voxels / float((self.covariance**2).sum())
+        return float((1 + np.sqrt(len(self.eigenvalues) / n)) ** 2)
+
     def lag_one(self) -> tuple[float, float, float]:
         """Correlation of neighbours along x, y and z."""
         i, j, k = (n // 2 for n in self.covariance.shape)
@@ -434,8 +443,8 @@ def mean_and_covariance(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean (V,) and covariance (V, V) of the rows of Y (voxels, V)."""
     mean = Y.mean(axis=0, dtype=np.float64).astype(np.float32)
     C = np.zeros((Y.shape[1], Y.shape[1]))
-    for rows in _chunks(len(Y)):
-        centred = (Y[rows] - mean).astype(np.float64)
+    for rows in _chunks(len(Y), 4096):  # few enough that a sum of float32 keeps its digits
+        centred = Y[rows] - mean
         C += centred.T @ centred
     return mean, C / len(Y)
 

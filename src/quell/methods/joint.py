@@ -69,7 +69,7 @@ class Joint:
     multipliers: tuple[int, ...] = (1, 2, 2)  # of the U-Net's levels
     tau_min: float = 0.05  # added noise, units of sigma
     tau_max: float = 1.05  # about sigma itself
-    least_signal: float = 0.03  # components with less signal variance are set to their mean
+    least_signal: float = 0.03  # components with less are set to their mean; and those of noise
     noise: str = "measured"  # "white" ignores the measured correlation
     flips: int = 2  # passes over the scan as it is and turned over, averaged; 1, 2 or 4
 
@@ -263,12 +263,13 @@ class Components:
         """The components of a scan that hold signal; sigma = 1 units."""
         mean, values, vectors = principal_components(scan.data[scan.where])
         ev = values - 1.0
-        K = max(1, int((ev > joint.least_signal).sum()))
+        own = noise.to_add(joint.noise)
+        least = max(joint.least_signal, own.edge(int(scan.where.sum())) - 1)
+        K = max(1, int((ev > least).sum()))
         U = np.ascontiguousarray(vectors[:, :K], dtype=np.float32)
         x = np.zeros((*scan.data.shape[:2], scan.data.shape[2] + 2, K), dtype=np.float32)
         np.matmul(scan.data, U, out=x[:, :, 1:-1])
         x[:, :, 1:-1] -= mean.astype(np.float32) @ U
-        own = noise.to_add(joint.noise)
         i, j, k = (n // 2 for n in own.covariance.shape)
         line = own.covariance[i, j, k : k + SLAB]
         c = own.covariance
