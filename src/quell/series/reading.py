@@ -19,6 +19,7 @@ from .scan import B0_MAX, InputError, Series, first_line, stem
 
 GRID_TOLERANCE = 1e-3  # largest difference between two affines of one grid, mm
 GZIP_MAX_RATIO = 1100  # deflate cannot pack tighter than about 1032 : 1
+VOLUMES_AT_ONCE, VALUES_AT_ONCE = 16, 1 << 23  # 16 float32 fill what memory moves at a time
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
 
@@ -214,21 +215,26 @@ def _read_volumes(path: Path, image: Any) -> tuple[np.ndarray, np.ndarray, int]:
     dtype = np.complex64 if is_complex else np.float32
     data = np.empty((*image.shape[:3], n_volumes), dtype=dtype)
     bad, n_bad, is_constant = np.zeros(image.shape[:3], dtype=bool), 0, True
-    for v in range(n_volumes):  # one volume at a time: slope and intercept give float64
+    n_at_once = min(VOLUMES_AT_ONCE, max(1, VALUES_AT_ONCE // data[..., 0].size))
+    for v in range(0, n_volumes, n_at_once):  # not all: slope and intercept give float64
+        block = data[..., v : v + n_at_once]
         try:
             with np.errstate(over="ignore"):
-                data[..., v] = image.dataobj[..., v] if len(image.shape) == 4 else image.dataobj
+                if len(image.shape) == 4:
+                    block[...] = image.dataobj[..., v : v + n_at_once]
+                else:
+                    block[..., 0] = image.dataobj
         except UNREADABLE as error:
             raise InputError(
-                f"{path} breaks off at volume {v} of {n_volumes} ({first_line(error)}); "
+                f"{path} breaks off after volume {v} of {n_volumes} ({first_line(error)}); "
                 "copy or convert it again"
             ) from error
-        bad_here = ~np.isfinite(data[..., v])
+        bad_here = ~np.isfinite(block)
         if bad_here.any():
             n_bad += int(bad_here.sum())
-            data[bad_here, v] = 0
-            bad |= bad_here
-        is_constant = is_constant and bool(np.all(data[..., v] == data[0, 0, 0, 0]))
+            block[bad_here] = 0
+            bad |= bad_here.any(axis=3)
+        is_constant = is_constant and bool(np.all(block == data[0, 0, 0, 0]))
     if n_bad == data.size:
         raise InputError(f"{path} holds no numbers, every voxel is NaN or Inf; convert it again")
     if is_constant:
