@@ -1,6 +1,6 @@
 """What a GPU gives: seconds and memory of whole scans, how much of the device is used, agreement.
 
-    python benchmarks/gpu.py                          a CUDA device, less than 10 minutes
+    python benchmarks/gpu.py                          a CUDA device, made to fit 10 minutes
     python benchmarks/gpu.py --device cpu --small --out FOLDER    to try the script, minutes
 
 Needs     torch, numpy, scipy and nibabel; quell is taken from this repository, not installed.
@@ -509,11 +509,14 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--minutes", type=float, default=8.0, help="no row is begun after them")
+    parser.add_argument("--minutes", type=float, default=7.0, help="no row is begun after them")
     parser.add_argument("--small", action="store_true", help="a tiny scan and few steps, to try")
     parser.add_argument("--out", type=Path, default=None, help="folder; benchmarks/results")
     options = parser.parse_args()
-    device = choose_device(options.device)
+    try:
+        device = choose_device(options.device)
+    except ValueError as error:
+        parser.error(str(error))
     if options.out is None:
         if options.small or device.type != "cuda":
             parser.error("what is no result of a GPU needs --out, a folder of its own")
