@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from conftest import correlated, generator
@@ -88,6 +89,14 @@ def minimise(joint: Joint, net: nn.Module, y: Tensor, ev: float, noise: NoiseMod
         return value
 
     optimiser.step(closure)
+
+
+def test_the_prior_is_read_as_its_own_package_reads_it():
+    read = prior.prior_of("joint")
+    theirs = load_file(prior.PRIORS / "joint.safetensors")
+    assert read.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert torch.equal(read[name], value.float())
 
 
 # ---- the theorems --------------------------------------------------------------------------------

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from quell.run import Run, Silent, choose_device, has_fast_bfloat16, peak_memory_bytes, set_threads
+from quell.run import (
+    Run,
+    Silent,
+    choose_device,
+    has_fast_bfloat16,
+    onto,
+    peak_memory_bytes,
+    set_threads,
+)
 
 
 def numbers(seed: int, purpose: str, step: int = 0) -> list[float]:
@@ -97,3 +105,16 @@ def test_peak_memory_is_in_bytes():
 def test_bfloat16_is_for_devices_that_multiply_it():
     assert has_fast_bfloat16(torch.device("cpu")) in (True, False)
     assert not has_fast_bfloat16(torch.device("mps"))
+
+
+@pytest.mark.parametrize(
+    ("capability", "is_fast"), [((7, 5), False), ((8, 0), True), ((9, 0), True)]
+)
+def test_bfloat16_is_for_gpus_that_multiply_it(monkeypatch, capability, is_fast):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert has_fast_bfloat16(torch.device("cuda:1")) == is_fast
+
+
+def test_a_tensor_comes_onto_a_device_as_it_is():
+    x = torch.arange(3.0)
+    assert onto(x, torch.device("cpu")) is x

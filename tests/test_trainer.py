@@ -238,6 +238,27 @@ def test_no_steps_leave_the_weights_as_they_were():
     assert same(trained(steps=0), Mixer().state_dict())
 
 
+@pytest.mark.parametrize("step", [1, 2, 6, 7, STEPS])
+def test_losses_that_are_read_late_change_nothing(tmp_path, step, monkeypatch):
+    here = trained()  # read after every step
+    monkeypatch.setitem(trainer.STEPS_UNREAD, "cpu", 5)  # 12 steps are no multiple
+    run = Run(seed=3)
+    assert same(train(Mixer(), draw, loss, Training(STEPS), run), here)
+    assert len(run.kept["losses"]) == STEPS
+    stop = Stop(step)
+    with pytest.raises(KeyboardInterrupt):  # between two readings
+        trained(tmp_path, draw=lambda rng: stop() or draw(rng))
+    assert same(trained(tmp_path), here)
+
+
+def test_a_network_is_used_in_bfloat16_on_gpus_and_not_as_published(monkeypatch):
+    monkeypatch.setattr(trainer, "has_fast_bfloat16", lambda device: True)
+    net, gpu = Mixer(), torch.device("cuda")
+    assert trainer.as_used(net, "lean", torch.device("cpu")) is net
+    assert trainer.as_used(net, "published", gpu) is net
+    assert trainer.as_used(net, "lean", gpu) is not net
+
+
 def test_in_bfloat16_only_the_network_is_rounded():
     net, seen = Mixer(), []
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .pipeline import Options, Result, denoise
     from .series import InputError, Series, load
 
-__version__ = version("quell")
+    __version__: str
 
 __all__ = ["InputError", "METHODS", "Options", "Result", "Series", "denoise", "load"]
 
@@ -33,11 +33,16 @@ PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported when it is first used: torch alone takes a second."""
+    """A public name, imported when it is first used: torch alone takes a second.
+
+    The version, too, is asked for when it is needed: the source alone, not installed, has none.
+    """
+    if name == "__version__":
+        return version("quell")
     if name not in PLACES:
         raise AttributeError(f"module 'quell' has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *PLACES])
+    return sorted([*globals(), *PLACES, "__version__"])

@@ -28,6 +28,7 @@ from .background import (
     sigma_of_detail,
 )
 from .checks import Finding
+from .run import onto
 from .scaling import LAWS, N_COILS_RANGE, Scale
 from .series import InputError, Series
 
@@ -129,7 +130,7 @@ def draw(root: torch.Tensor, shape: tuple[int, ...], rng: torch.Generator) -> to
     shape  (..., H, W)
     """
     grid = (root.shape[0], 2 * (root.shape[1] - 1))
-    white = torch.randn((*shape[:-2], *grid), generator=rng).to(root.device)
+    white = onto(torch.randn((*shape[:-2], *grid), generator=rng), root.device)
     z = torch.fft.irfft2(torch.fft.rfft2(white) * root, s=grid)
     return z[..., : shape[-2], : shape[-1]]
 
@@ -137,7 +138,7 @@ def draw(root: torch.Tensor, shape: tuple[int, ...], rng: torch.Generator) -> to
 def draw_like(x: torch.Tensor, root: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """Fresh noise of the shape of x, (B, C, H, W) or (B, C, H, W, D), correlated in plane."""
     shape = (*x.shape[:2], *x.shape[4:], *x.shape[2:4])
-    z = draw(root.to(x.device), shape, rng)
+    z = draw(onto(root, x.device), shape, rng)
     return z if x.ndim == 4 else z.movedim(2, -1)
 
 
@@ -150,7 +151,7 @@ def covary(x: torch.Tensor, root: torch.Tensor) -> torch.Tensor:
 
 def shuffled(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     """The pixels of every image in one random order, the same for all: white, same values."""
-    order = torch.randperm(x[0, 0].numel(), generator=rng).to(x.device)
+    order = onto(torch.randperm(x[0, 0].numel(), generator=rng), x.device)
     return x.flatten(2)[..., order].reshape(x.shape)
 
 

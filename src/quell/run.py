@@ -150,12 +150,20 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware; elsewhere it is slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+    if device.type == "cuda":  # torch takes it on older ones, too, and makes it of float32
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
     capability = torch.backends.cpu.get_cpu_capability()  # only "AVX512" CPUs can have it
     return "AVX512" in capability and _cpu_has("amx_bf16", "avx512_bf16")
+
+
+def onto(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor on the device, without waiting for what a GPU is still at.
+
+    Only on the way to a GPU: what comes from one has to be there before it is read.
+    """
+    return x.to(device, non_blocking=device.type == "cuda")
 
 
 def _cpu_has(*flags: str) -> bool:

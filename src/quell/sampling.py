@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .run import Run
+from .run import Run, onto
 from .schedule import Schedule, like
 from .slices import Batch, map_images
 
@@ -109,7 +109,7 @@ class Sampler:
         while len(rows):
             t = torch.tensor([paths[b][k] for b in rows])
             s = torch.tensor([(*paths[b], 0)[k + 1] for b in rows])
-            on_device = rows.to(x.device)
+            on_device = onto(rows, x.device)
             x_t = state[on_device]
             x0_hat = restore(x_t, t, rows)
             result[on_device] = x0_hat
@@ -117,11 +117,12 @@ class Sampler:
             goes_on = s > 0 if ended is None else (s > 0) & ~ended.cpu()
             rows, k = rows[goes_on], k + 1
             if len(rows):
-                here = goes_on.to(x.device)
+                here = onto(goes_on, x.device)
                 shape = (1, *x.shape[1:])
-                eps = torch.cat([torch.randn(shape, generator=rngs[b]) for b in rows]).to(x)
+                eps = torch.cat([torch.randn(shape, generator=rngs[b]) for b in rows])
+                eps = onto(eps.to(x.dtype), x.device)
                 x_s = self.step(x_t[here], x0_hat[here], t[goes_on], s[goes_on], eps)
-                state[rows.to(x.device)] = x_s
+                state[onto(rows, x.device)] = x_s
         return result
 
 
@@ -160,7 +161,7 @@ class Chain:
         far = torch.full((len(x), max(map(len, paths), default=0)), math.nan)
 
         def restore(x_t: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-            level = s[t].float().to(x_t.device)
+            level = onto(s[t].float(), x_t.device)
             return over_flips(lambda x: self.F(x, level), x_t, self.flips).clamp(*self.limits)
 
         def watch(x0_hat: Tensor, t: Tensor, rows: Tensor) -> Tensor | None:

@@ -15,6 +15,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .run import onto
+
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
@@ -100,7 +102,7 @@ class Schedule:
 
 def like(values: Tensor, x: Tensor) -> Tensor:
     """(B,) as (B, 1, 1, 1), or as many axes as x has, of its type and on its device."""
-    return values.to(x).reshape(-1, *[1] * (x.ndim - 1))
+    return onto(values.to(x.dtype), x.device).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def at(table: Tensor, i: Tensor, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .run import Run
+from .run import Run, onto
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class Batch:
 
         NaN where the mask is empty.
         """
-        rows = rows.to(x.device)
+        rows = onto(rows, x.device)
         inside = self.mask[rows].flatten(1)
         square = ((x[:, 0] - self.y[rows, channel]) ** 2).flatten(1) * inside
         return (square.sum(1) / inside.sum(1)).sqrt()
 
     def to(self, device: torch.device) -> "Batch":
-        return replace(self, y=self.y.to(device), mask=self.mask.to(device))
+        return replace(self, y=onto(self.y, device), mask=onto(self.mask, device))
 
 
 def draw(
@@ -111,7 +111,7 @@ def map_slices(restore: Callable[[Tensor], Tensor], data: np.ndarray, run: Run) 
         y = torch.from_numpy(np.ascontiguousarray(np.moveaxis(data[:, :, z], (0, 1), (-2, -1))))[
             None
         ]
-        restored = np.moveaxis(restore(y.to(run.device))[0].float().cpu().numpy(), 0, -1)
+        restored = np.moveaxis(restore(onto(y, run.device))[0].float().cpu().numpy(), 0, -1)
         if out is None:
             out = np.empty((*data.shape[:3], restored.shape[-1]), dtype=np.float32)
         out[:, :, z] = restored

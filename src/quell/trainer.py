@@ -31,6 +31,7 @@ N = TypeVar("N", bound=nn.Module)
 Network = Callable[..., Tensor]  # a module, or its forward pass in bfloat16
 
 CHECKPOINT_SECONDS = 60.0
+STEPS_UNREAD = {"cuda": 10}  # who reads a loss waits for the device, and it then for the next step
 WARM_UP = 0.05  # of all steps
 MOMENTUM = 0.95  # of Muon
 
@@ -84,6 +85,7 @@ def train(
     adam = torch.optim.AdamW(others, weight_decay=decay, betas=(0.9, memory))
     average = {name: p.detach().clone() for name, p in net.state_dict().items()}
     losses: list[float] = []
+    unread: list[Tensor] = []  # of the last steps, still on the device
     checkpoint = Checkpoint(
         run.folder, task, net, [muon, adam], average, losses, is_kept=run.processes.rank == 0
     )
@@ -101,7 +103,11 @@ def train(
             adam.step()
             keep = 0.0 if training.is_plain else min(training.average, (1 + step) / (10 + step))
             _move_average(average, net, keep)
-            losses.append(value.item())
+            unread.append(value)
+            if len(unread) < STEPS_UNREAD.get(run.device.type, 1) and step + 1 < training.steps:
+                is_whole = True
+                continue
+            _read(unread, losses)
             is_whole = True
             checkpoint.save_if_due()
             left = (time.monotonic() - start) / (step + 1 - first) * (training.steps - step - 1)
@@ -111,11 +117,18 @@ def train(
             run.voice.learned(task, losses, now)
     except (KeyboardInterrupt, ProcessLostError):
         if is_whole:
+            _read(unread, losses)  # a checkpoint goes on after the last loss that it holds
             checkpoint.save()
         raise
     checkpoint.save()  # what follows may be interrupted, too
     run.keep(f"losses {stage}".strip(), torch.tensor(losses).numpy())
     return _on_cpu(average)
+
+
+def _read(unread: list[Tensor], losses: list[float]) -> None:
+    """Move losses from the device to the list of those that are known."""
+    losses.extend([value.item() for value in unread])
+    unread.clear()
 
 
 def refuse_parts(parts: int, n_processes: int) -> None:
@@ -177,6 +190,14 @@ def load_weights(net: N, state: State, prefix: str) -> N:
 def fastest(net: nn.Module, device: torch.device) -> Network:
     """The forward pass of a network, in bfloat16 where the device is fast with it."""
     return in_bfloat16(net) if has_fast_bfloat16(device) else net
+
+
+def as_used(net: nn.Module, network: str, device: torch.device) -> Network:
+    """The forward pass of a network that has learned: on a GPU the fastest, else in float32.
+
+    So a model gives the same on every CPU. A "published" network stays in float32 everywhere.
+    """
+    return net if network == "published" or device.type == "cpu" else fastest(net, device)
 
 
 def in_bfloat16(net: nn.Module) -> Network:

@@ -31,7 +31,7 @@ from ..intensities import PER, Intensities
 from ..matching import MATCHINGS, calibrate, match, match_variance
 from ..noise import NoiseModel
 from ..predictor import AS_PUBLISHED, NETWORKS, Predictor, VolumePredictor
-from ..run import Run, State
+from ..run import Run, State, onto
 from ..sampling import (
     RULES,
     Chain,
@@ -45,7 +45,7 @@ from ..schedule import Schedule, like, reverse_warmup
 from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
 from ..settings import check_settings
 from ..slices import Batch, draw, map_images
-from ..trainer import Network, Training, load_weights, named, train
+from ..trainer import Network, Training, as_used, load_weights, named, train
 
 NOISES = ("measured", "shuffled", "gaussian")
 TARGETS = ("noisy", "stage-1")  # of stage III; "noisy" is what the paper calls J-invariance
@@ -170,8 +170,9 @@ class Ddm2:
         groups = state["volumes"].numpy()
         Phi = VolumePredictor.of(self, groups.shape[1] - 1, run)
         load_weights(Phi, state, "Phi.").to(run.device)
+        forward = as_used(Phi, self.network, run.device)
         return map_images(
-            lambda batch: Phi(batch.y[:, 1:]),
+            lambda batch: forward(batch.y[:, 1:]),
             X, where, groups, run, self.images_at_once, "stage I", self.dimensions,
         )  # fmt: skip
 
@@ -189,13 +190,13 @@ class Ddm2:
         if self.noise == "shuffled":
             eps = noise_model.shuffled(eps, rng)
         elif self.noise == "gaussian":
-            eps = torch.randn(X.shape, generator=rng).to(X)
+            eps = onto(torch.randn(X.shape, generator=rng), X.device)
         else:
             eps = noise_model.draw_like(X, root, rng)
         last = schedule.T if not self.levels else min(schedule.T, int(self.levels * int(m.max())))
         n = 1 if self.everywhere else len(X)  # the released code: one step for the whole batch
         t = torch.randint(1, last + 1, (n,), generator=rng).expand(len(X))
-        s = schedule.between(t, rng).to(X)
+        s = onto(schedule.between(t, rng), X.device)
         x_t = like(s, X) * Y + like((1 - s**2).sqrt(), X) * eps
         aim = X if self.target == "noisy" else Y
         return batch.mean((F(x_t, s) - aim) ** 2)
@@ -269,4 +270,5 @@ class Ddm2:
     def chain_of(self, state: State, limits: tuple[float, float], run: Run) -> Chain:
         """The chain that F walks."""
         sampler = Sampler(reverse_warmup(), self.rule, self.eta)
-        return Chain(self.predictor(state, run), sampler, limits, self.flips)
+        F = as_used(self.predictor(state, run), self.network, run.device)
+        return Chain(F, sampler, limits, self.flips)

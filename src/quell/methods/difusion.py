@@ -30,13 +30,13 @@ from ..consistency import consistent, keep_means
 from ..intensities import PER, Intensities
 from ..noise import NoiseModel, mean_and_covariance, shuffled
 from ..predictor import AS_PUBLISHED, NETWORKS, Predictor
-from ..run import Run, State
+from ..run import Run, State, onto
 from ..sampling import RULES, Chain, Sampler, keep_distances, run_walk, walk_series
 from ..schedule import Schedule, like, reverse_warmup
 from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
 from ..settings import check_settings
 from ..slices import Batch, draw
-from ..trainer import Network, Training, load_weights, named, train
+from ..trainer import Network, Training, as_used, load_weights, named, train
 
 FUSIONS = ("posterior", "none", "linear")  # Eq. 6; as released; straight from x to x'
 MIXES = ("least-squares", "mean")
@@ -159,7 +159,7 @@ class DiFusion:
         x_star = self.fuse(x, partner, t, schedule)
         difference = x - partner
         xi = shuffled(difference - difference.mean(dim=(1, 2, 3), keepdim=True), rng)  # Eq. 8
-        s = schedule.between(t.expand(len(x)), rng).to(x.device)
+        s = onto(schedule.between(t.expand(len(x)), rng), x.device)
         return like(s, x) * x_star + like((1 - s**2).sqrt(), x) * xi, s  # Eq. 7
 
     def fuse(self, x: Tensor, partner: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
@@ -194,7 +194,8 @@ class DiFusion:
         G, schedule = both.shape[3] // 2, reverse_warmup()
         F = load_weights(Predictor.of(self, run), state, "F.").to(run.device)
         limits = float(both[..., :G].min()), float(both[..., :G].max())
-        chain = Chain(F, Sampler(schedule, self.rule), limits, self.flips)
+        forward = as_used(F, self.network, run.device)
+        chain = Chain(forward, Sampler(schedule, self.rule), limits, self.flips)
         path = run_walk(self.latter, self.stride, self.walk_from)
         level = torch.from_numpy(np.sqrt(np.mean(sigma[where] ** 2, axis=0)))  # (G,) of x's noise
 
@@ -206,7 +207,7 @@ class DiFusion:
             return torch.cat([self.diffuse(a, b, t, schedule, rng)[0] for a, b, rng in parts])
 
         def distance(batch: Batch, x_out: Tensor, rows: Tensor) -> Tensor:
-            x = batch.y[rows.to(x_out.device), :1]
+            x = batch.y[onto(rows, x_out.device), :1]
             if self.threshold:  # Eq. 13
                 return ((x_out - x) ** 2).mean(dim=(1, 2, 3)).sqrt() * brain_weight(x)
             return batch.rms(x_out, rows) / level[batch.group[rows]].to(x)

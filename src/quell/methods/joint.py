@@ -34,14 +34,16 @@ from torch import Tensor
 from .. import noise as noise_model
 from ..noise import ADDED, NoiseModel, principal_components
 from ..prior import fits, prior_of
-from ..run import Run, State
+from ..run import Run, State, onto
 from ..schedule import like
 from ..series import InputError, Series
 from ..slices import Batch, draw, map_slices
 from ..trainer import Network, Training, fastest, load_weights, named, train
 from ..unet import UNet, UNetSettings, weights_from
 
-IMAGES_AT_ONCE = 4  # components of a slice per pass: more is slower, the caches overflow
+# Components of a slice per pass. On a CPU more is slower: the caches overflow. On a GPU 4 are too
+# small a work to fill it; 64 is a guess that bounds the memory.
+IMAGES_AT_ONCE = {"cpu": 4, "cuda": 64}
 SLAB, MIDDLE = 3, 1  # slices that are seen, and which of them is restored
 N_TOLD, TOLD_SCALE = 6, 3.0  # log r / 2 and five correlations of the noise, which are small numbers
 SHAPE = ("channels", "multipliers", "guides")  # settings that the weights depend on
@@ -123,7 +125,8 @@ class Joint:
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network, from one scan or from many, in sigma = 1 units."""
-        spaces = [Components.of(*one, self) for one in zip(scans, noises, strict=True)]
+        known = zip(scans, noises, strict=True)
+        spaces = [Components.of(*one, self).to(run.device) for one in known]
         net = self.network(run)
         candidates = {UNTRAINED: {name: w.clone() for name, w in net.state_dict().items()}}
         if (prior := self.prior()) is not None:
@@ -152,7 +155,7 @@ class Joint:
         net = self.network(run).to(run.device)
         load_weights(net, state, "network.")
         net.requires_grad_(False)
-        space = Components.of(scan, noise, self)
+        space = Components.of(scan, noise, self).to(run.device)
         forward = fastest(net, run.device)
         out = map_slices(lambda x: self.restore(forward, x, space), space.slabs, run)
         lost = np.zeros(scan.n_volumes)
@@ -187,14 +190,14 @@ class Joint:
         """‖γ h(x_t) + δ x_t − x‖² / γ, which is γ ‖h(x_t) − (x − z/τ)‖², in the mask."""
         x = batch.y  # (B, K, SLAB, H, W)
         B, K = x.shape[:2]
-        tau = self._levels(B, rng).to(x.device)
+        tau = onto(self._levels(B, rng), x.device)
         z = space.noise_like(batch, rng)
         x_t, s_t = x + like(tau, x) * z, (1 + tau**2).sqrt()
         target = (x - z / like(tau, x))[:, :, MIDDLE]
         gamma = (tau / s_t) ** 2  # γ = τ²/s_t², δ = 1/s_t² (Tu et al. 2025 with sigma_g = 0)
         k = torch.stack([torch.randperm(K, generator=rng)[: self.components] for _ in range(B)])
         i = torch.arange(B)[:, None].expand_as(k)
-        i, k = i.reshape(-1).to(x.device), k.reshape(-1).to(x.device)
+        i, k = onto(i.reshape(-1), x.device), onto(k.reshape(-1), x.device)
         h = estimate(net, x_t, s_t, i, k, space)
         weight = gamma[i, None, None] * batch.mask[i]
         return (weight * (h - target[i, k]) ** 2).sum() / batch.mask[i].sum()
@@ -218,7 +221,8 @@ class Joint:
     def restore(self, net: Network, x: Tensor, space: "Components") -> Tensor:
         """Clean volumes of one slice, x (1, K, SLAB, H, W) -> (1, V, H, W)."""
         s_t = torch.ones(1, device=x.device)
-        parts = torch.arange(x.shape[1], device=x.device).split(IMAGES_AT_ONCE)
+        at_once = IMAGES_AT_ONCE.get(x.device.type, IMAGES_AT_ONCE["cpu"])
+        parts = torch.arange(x.shape[1], device=x.device).split(at_once)
         h = torch.zeros_like(x[0, :, MIDDLE])
         for axes in FLIPS[: self.flips]:  # noise and anatomy turned over are as likely
             x_f = x.flip(axes)
@@ -286,23 +290,27 @@ class Components:
             joint.guides,
         )
 
+    def to(self, device: torch.device) -> "Components":
+        """The same with its tables on the device, where every step needs them."""
+        tables = {f.name: getattr(self, f.name) for f in fields(self)}
+        there: Any = {n: onto(t, device) for n, t in tables.items() if isinstance(t, Tensor)}
+        return replace(self, **there)
+
     def noise_like(self, batch: Batch, rng: torch.Generator) -> Tensor:
         """Fresh noise for patches (B, K, SLAB, H, W), correlated in the plane and across slices.
 
         None where a slab reaches out of the scan: nothing is there that noise could be added to.
         """
         B, K, _, H, W = batch.y.shape
-        root = self.filter_.to(batch.y.device)
-        z = noise_model.draw(root, (B, K, SLAB, H, W), rng)
-        z = torch.einsum("st,bkthw->bkshw", self.mixing.to(z), z)
+        z = noise_model.draw(self.filter_, (B, K, SLAB, H, W), rng)
+        z = torch.einsum("st,bkthw->bkshw", self.mixing, z)
         at = batch.z[:, None] + torch.arange(SLAB) - MIDDLE
         is_there = (at >= 0) & (at < self.where.shape[2])
-        return z * is_there[:, None, :, None, None].to(z)
+        return z * onto(is_there[:, None, :, None, None].to(z.dtype), z.device)
 
     def rotate_back(self, x: Tensor) -> Tensor:
         """(B, K, H, W) -> (B, V, H, W); components left out stay at their mean."""
-        y = torch.einsum("bkhw,vk->bvhw", x, self.U.to(x.device))
-        return y + self.mean.to(x.device)[:, None, None]
+        return torch.einsum("bkhw,vk->bvhw", x, self.U) + self.mean[:, None, None]
 
 
 def _root_of_correlation(line: np.ndarray) -> np.ndarray:
@@ -324,7 +332,7 @@ def estimate(
     (F = 0) and keep its output near unit variance. Scan and noise times any number give h times
     that number: what F sees and is told are ratios.
     """
-    ev, s2 = space.ev.to(x_t.device), (s_t**2)[i]
+    ev, s2 = space.ev, (s_t**2)[i]
     own, there = x_t[i, k], min(space.guides, x_t.shape[1])
     is_self = torch.arange(there, device=x_t.device) == k[:, None]  # (N, there)
     shown = ~is_self / (ev[:there] + s2[:, None]).sqrt()
@@ -333,7 +341,7 @@ def estimate(
     ev = ev[k]
     image = torch.cat([own / (ev + s2).sqrt()[:, None, None, None], guides], dim=1)
     r = ev / s2
-    lags = TOLD_SCALE * space.told.to(r).expand(len(r), -1)
+    lags = TOLD_SCALE * space.told.expand(len(r), -1)
     F = net(image, torch.cat([r.log()[:, None] / 2, lags], dim=1))[:, 0]
     w, c = r / (1 + r), (ev / (1 + r)).sqrt()
     return w[:, None, None] * own[:, MIDDLE] + c[:, None, None] * F

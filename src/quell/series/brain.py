@@ -1,7 +1,6 @@
 """Brain: where the head is, to estimate and to measure; never where to process."""
 
 import numpy as np
-from dipy.segment.threshold import otsu
 from scipy import ndimage
 
 from .scan import B0_MAX, Series
@@ -34,6 +33,8 @@ def brain_mask(data: np.ndarray, bvals: np.ndarray | None = None) -> np.ndarray:
 
 def _head_threshold(image: np.ndarray) -> float:
     """Otsu's threshold between background and tissue, undisturbed by bright fluid, eyes and fat."""
+    from dipy.segment.threshold import otsu  # only for scans without a mask
+
     if np.ptp(image) == 0:
         return 0.0
     level = float(otsu(np.minimum(image, np.quantile(image[image > 0], 0.98))))
