@@ -43,6 +43,7 @@ ORDER = (
     "trainer",
     "glimpse",
     "calibration",
+    "uncertainty",
     "images",
     "divergence",
     "score",

@@ -79,6 +79,7 @@ class Files:
     residual_out: Path | None = None
     phase_out: Path | None = None
     spread_out: Path | None = None
+    uncertainty_out: Path | None = None
     model_out: Path | None = None
     report: Path | None = None
     maps: tuple[tuple[str, Path], ...] = ()  # what a method finds beside its result, and where to
@@ -86,7 +87,8 @@ class Files:
     is_piped: bool = False  # `out` is a temporary file that another command reads
 
     ASKED: ClassVar = (
-        "noise_out", "residual_out", "phase_out", "spread_out", "model_out", "report", "out",
+        "noise_out", "residual_out", "phase_out", "spread_out", "uncertainty_out", "model_out",
+        "report", "out",
     )  # fmt: skip
 
     @property
@@ -227,7 +229,8 @@ def remains(work: Path) -> bool:
 
 def refuse_paths(files: Files, force: bool) -> None:
     """Raise InputError for outputs that can't or must not be written, before any work is done."""
-    images = files.out, files.noise_out, files.residual_out, files.phase_out, files.spread_out
+    more = files.phase_out, files.spread_out, files.uncertainty_out
+    images = files.out, files.noise_out, files.residual_out, *more
     for path in (*images, *(path for _, path in files.maps)):
         refuse_ending(path, IMAGE_ENDINGS)
     refuse_ending(files.model_out, (".safetensors",))
@@ -274,7 +277,8 @@ def refuse_place(path: Path) -> None:
 
 def _refuse_full_disk(files: Files, scan: Series) -> None:
     """Raise InputError when a disk can't hold the results, before hours are spent on them."""
-    images = files.out, files.residual_out, files.phase_out, files.spread_out
+    more = files.phase_out, files.spread_out, files.uncertainty_out
+    images = files.out, files.residual_out, *more
     series = [path for path in images if path]
     for folder in {path.parent for path in series}:
         same_disk = [p for p in series if p.parent.stat().st_dev == folder.stat().st_dev]
@@ -356,6 +360,9 @@ def _write_all(
     if files.spread_out:
         assert result.spread is not None  # else refused before any work
         write_image(files.spread_out, result.spread, scan, command)
+    if files.uncertainty_out:
+        assert result.uncertainty is not None  # Options.uncertainty goes with it
+        write_image(files.uncertainty_out, result.uncertainty, scan, command)
     for name, path in files.maps:
         whole = replace(scan, is_one_image=False)
         write_image(path, result.kept[f"{name} map"], whole, command)
@@ -489,6 +496,7 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
         distances=distance_curve(result.kept),
         steps={name: result.kept[name] for name in STEPS if name in result.kept},
         spread=result.spread,
+        uncertainty=result.uncertainty,
         maps={name: result.kept[f"{name} map"] for name in getattr(result.method, "maps", ())},
         warnings=_of_slices(result),
         findings=[finding.to_dict() for finding in result.findings],

@@ -30,6 +30,7 @@ from .run import Run, Silent, State, Voice, choose_device, peak_memory_bytes, se
 from .scaling import Scale
 from .series import FOURTH_AXES, InputError, Series, mask_of
 from .series.scan import first_line
+from .uncertainty import posterior_sd
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Options:
     remove_floor: bool = False  # of magnitude data; a later Rician correction must then be left out
     blend: float = 0.0  # kappa: share of the noisy scan in the result; 0 none, 1 all
     calibrate: bool = False  # go the best share of the way, from repeats or by SURE
+    uncertainty: bool = False  # how far the truth lies from the result, by one more pass
     fourth_axis: str = "directions"  # directions, repetitions, contrasts, echoes
     apply_mask: bool = False  # zero outside the mask
     strict: bool = False  # warnings of the checks are errors
@@ -91,6 +93,11 @@ class Result:
         0 in volumes that passed unchanged. In magnitude data the stabiliser's slope is taken as 1.
         """
         return self.kept.get("spread")
+
+    @property
+    def uncertainty(self) -> np.ndarray | None:
+        """(X, Y, Z, V) standard deviation of the truth around the result; None if not asked for."""
+        return self.kept.get("uncertainty")
 
 
 def denoise(
@@ -142,6 +149,9 @@ def denoise(
     with run.timed("inference"):
         denoised = method.denoise(scaled, own_noise, state, run)
     run.voice.show(denoised)
+    if options.uncertainty:
+        with run.timed("uncertainty"):
+            run.keep("uncertainty", _uncertainty(method, scaled, denoised, own_noise, state, run))
     share, calibration = 1.0, {}
     if options.calibrate:
         with run.timed("calibration"):
@@ -152,6 +162,8 @@ def denoise(
     del scaled
     if is_scaled:
         undo = scale.undo if options.remove_floor else scale.undo_keeping_floor
+        if (sd := run.kept.get("uncertainty")) is not None:  # the way back bends: half a step each
+            run.kept["uncertainty"] = (undo(denoised + sd) - undo(denoised - sd)) / 2 * levels
         denoised = undo(denoised)
     elif options.remove_floor:
         denoised = scale.without_floor(denoised)
@@ -202,11 +214,27 @@ def _join_parts(kept: dict[str, np.ndarray], V: int) -> None:
     """What was kept of 2 V real and imaginary parts, as of V complex volumes."""
     if "spread" in kept:
         kept["spread"] = np.hypot(kept["spread"][..., :V], kept["spread"][..., V:])
+    if "uncertainty" in kept:
+        kept["uncertainty"] = np.hypot(kept["uncertainty"][..., :V], kept["uncertainty"][..., V:])
     if "passed through" in kept:
         kept["passed through"] = kept["passed through"][kept["passed through"] < V]
     if "flagged slices" in kept:
         volumes, slices = kept["flagged slices"].reshape(-1, 2).T
         kept["flagged slices"] = np.unique(np.stack([volumes % V, slices], axis=1), axis=0)
+
+
+def _uncertainty(
+    method: Method, X: Series, h: np.ndarray, noise: NoiseModel, state: State, run: Run
+) -> np.ndarray:
+    """(X, Y, Z, V) standard deviation of the truth around the result, units of sigma."""
+    quiet = replace(run, voice=Silent(), kept={}, seconds={})
+    sd = posterior_sd(
+        lambda data: method.denoise(replace(X, data=data), noise, state, quiet),
+        X, h, noise, _mask(X), np.random.default_rng(run.seed),
+    )  # fmt: skip
+    typical = float(np.sqrt(np.mean(sd[_mask(X)] ** 2, dtype=np.float64)))
+    run.voice.say(f"uncertainty: the truth lies {typical:.2f} sigma from the result, typically")
+    return sd
 
 
 def _calibration(
@@ -290,6 +318,16 @@ def refuse_options(options: Options) -> tuple[Method, torch.device]:
         raise InputError(
             f"{method.name} can't be calibrated, as it knows no noise level; leave it out", 2
         )
+    if options.uncertainty and not getattr(method, "is_posterior_mean", False):
+        raise InputError(
+            f"{method.name} does not know how sure it is; use --method joint, c2s or wiener, or "
+            "leave --uncertainty-out out", 2
+        )  # fmt: skip
+    if options.uncertainty and (options.calibrate or options.blend):
+        raise InputError(
+            "the uncertainty is that of the method's own result; leave out --calibrate and "
+            "--blend, or --uncertainty-out", 2
+        )  # fmt: skip
     if options.threads is not None and options.threads < 1:
         raise InputError(f"{options.threads} threads can't work; give 1 or more", 2)
     try:

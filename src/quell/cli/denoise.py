@@ -74,6 +74,10 @@ def denoise(
     spread_out: Annotated[
         Path | None, option(OUTPUTS, "write the spread over samples here", **FILE)
     ] = None,
+    uncertainty_out: Annotated[
+        Path | None,
+        option(OUTPUTS, "write how far the truth lies from the result (sd) here", **FILE),
+    ] = None,
     map_out: Annotated[
         list[str] | None,
         option(
@@ -147,6 +151,7 @@ def denoise(
         remove_floor=remove_noise_floor,
         blend=blend,
         calibrate=calibrate,
+        uncertainty=uncertainty_out is not None,
         fourth_axis=fourth_axis,
         apply_mask=apply_mask,
         strict=strict,
@@ -168,6 +173,7 @@ def denoise(
         residual_out=residual_out,
         phase_out=phase_out,
         spread_out=spread_out,
+        uncertainty_out=uncertainty_out,
         model_in=model,
         model_out=model_out,
         maps=read_maps(map_out or []),

@@ -74,6 +74,7 @@ class Corruption2Self:
     summary: ClassVar[str] = "one image learns from noise added to itself (Corruption2Self)"
     learns_many: ClassVar[bool] = True  # one network may learn from many scans
     takes_one_image: ClassVar[bool] = True
+    is_posterior_mean: ClassVar[bool] = True  # so its derivative tells how sure it is
     takes_contrasts: ClassVar[bool] = True
     after_learning: ClassVar[tuple[str, ...]] = (
         "recorruptions", "recorruption_tau", "images_at_once",

@@ -80,6 +80,7 @@ class Joint:
     needs: ClassVar[str] = "one image or more of one anatomy; 12 or more to be at its best"
     units: ClassVar[str] = "sigma"
     takes_one_image: ClassVar[bool] = True
+    is_posterior_mean: ClassVar[bool] = True  # so its derivative tells how sure it is
     learns_many: ClassVar[bool] = True  # one network may learn from many scans
     mixes_volumes: ClassVar[bool] = True  # a volume by itself is restored otherwise
     summary: ClassVar[str] = "one network over all volumes, trained with the scan's own noise"

@@ -37,6 +37,7 @@ class Wiener:
     assumes_white: ClassVar[bool] = False
     summary: ClassVar[str] = "principal components, each shrunk by its noise; seconds, no training"
     takes_one_image: ClassVar[bool] = True
+    is_posterior_mean: ClassVar[bool] = True  # so its derivative tells how sure it is
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
 
     def __post_init__(self) -> None:

@@ -83,20 +83,23 @@ def average_maps(facts: ReportFacts, seen: Pass) -> list[Map]:
 def own_maps(facts: ReportFacts, seen: Pass) -> list[Map]:
     """What the method says of its own result: how sure it is, and maps that it found."""
     found = []
-    if facts.spread is not None:
-        volumes = [v for v in range(facts.n_volumes) if facts.spread[..., v].any()]
+    for title, series, says in (
+        ("Uncertainty", facts.uncertainty, "How far the truth lies from the result, as the "
+         "method's own derivative tells: sd, {}. What it blurs whatever the noise is not in it."),
+        ("Spread", facts.spread, "How far samples of one volume lie apart: sd, {}. Bright is where "
+         "the method guessed; noise that all samples kept is not in it."),
+    ):  # fmt: skip
+        if series is None:
+            continue
+        volumes = [v for v in range(facts.n_volumes) if series[..., v].any()]
         power = np.zeros(facts.mask.shape, dtype=np.float32)
         for v in volumes:
-            power += facts.spread[..., v] ** 2
-        spread = np.sqrt(power / max(1, len(volumes)))
-        window = 0.0, figures.window_of(spread, facts.mask)[1]
-        share = _share(spread, seen.noise, facts.mask)
-        found.append(
-            Map("Uncertainty", f"How far samples of one volume lie apart: sd, rms over "
-                f"{len(volumes)} volumes. Bright is where the method guessed; noise that all "
-                f"samples kept is not in it. The median is {share} of σ.",
-                spread, window, "viridis", "")
-        )  # fmt: skip
+            power += series[..., v] ** 2
+        sd = np.sqrt(power / max(1, len(volumes)))
+        window = 0.0, figures.window_of(sd, facts.mask)[1]
+        says = says.format(f"rms over {len(volumes)} volumes")
+        says += f" The median is {_share(sd, seen.noise, facts.mask)} of σ."
+        found.append(Map(title, says, sd, window, "viridis", ""))
     for name, values in facts.maps.items():
         window = 0.0, figures.window_of(values, facts.mask)[1]
         words = OWN.get(name, "")

@@ -31,6 +31,7 @@ class ReportFacts:
     losses: Sequence[float] = ()
     distances: Sequence[float] = ()  # from the input, after every step of a chain
     steps: Mapping[str, np.ndarray] = field(default_factory=dict)  # matched states, stopping steps
+    uncertainty: np.ndarray | None = None  # (X, Y, Z, V) sd of the truth around the result
     spread: np.ndarray | None = None  # (X, Y, Z, V) sd of the result over samples, data units
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)  # (X, Y, Z) of the method's own
     findings: Sequence[Mapping[str, str]] = ()  # of the checks: code, level, sentence, advice

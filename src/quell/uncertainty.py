@@ -1,0 +1,55 @@
+"""Uncertainty: how far the truth lies from a result, as the denoiser's own derivative tells.
+
+Source  Efron, "Tweedie's formula and selection bias", JASA 106:1602, 2011, second order; the random
+        probe: Ramani, Blu, Unser, "Monte-Carlo SURE", IEEE TIP 17:1540, 2008.
+Idea    Of y = x + n with Gaussian noise of covariance Σ, let h(y) = E[x | y] and J its derivative.
+        Then Cov[x | y] = J Σ: where a little more noise moves the result, the scan left open what
+        is there. With b drawn like the noise, the diagonal is the mean of b (J b), and J b the
+        difference of two passes.
+Here    sigma = 1 units. One probe, averaged over the voxels around and over the volumes of a shell,
+        which lose their signal alike.
+Limits  As good as the denoiser is a posterior mean. Where it is wrong in the same way whatever the
+        noise (a detail that it always blurs), it is sure and mistaken.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage
+
+from .noise import NoiseModel
+from .series import Series, shells
+
+PROBE = 0.1  # ε, units of sigma
+SMOOTHING_MM = 4.0  # standard deviation of the window; one probe of one voxel says next to nothing
+
+
+def posterior_sd(
+    restore: Callable[[np.ndarray], np.ndarray],
+    X: Series,
+    h: np.ndarray,
+    noise: NoiseModel,
+    mask: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """(X, Y, Z, V) standard deviation of the truth around the result; sigma = 1 units.
+
+    restore  (X, Y, Z, V) -> (X, Y, Z, V), the denoiser
+    X        the scan
+    h        (X, Y, Z, V)  restore(X.data)
+    noise    of X
+    mask     (X, Y, Z) bool, where it is meant; outside, from the nearest voxels inside
+    """
+    b = np.empty(h.shape, np.float32)
+    for v in range(h.shape[3]):
+        b[..., v] = noise.draw_volume(rng)
+    b *= (restore(X.data + np.float32(PROBE) * b) - h) / np.float32(PROBE)  # b (J b)
+    width = [float(np.clip(SMOOTHING_MM / mm, 0.7, 4.0)) for mm in X.voxel_mm]
+    weight = np.maximum(ndimage.gaussian_filter(mask.astype(np.float32), width), 1e-6)
+    shell = shells(X)
+    for one in np.unique(shell):
+        members = np.flatnonzero(shell == one)
+        alike = sum(b[..., v] for v in members) / np.float32(len(members))
+        variance = ndimage.gaussian_filter(alike * mask, width) / weight
+        b[..., members] = np.sqrt(np.maximum(variance, 0))[..., None]
+    return b

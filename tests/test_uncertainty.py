@@ -1,0 +1,99 @@
+"""Uncertainty: posterior variances that are known in closed form, and truths that are known."""
+
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import quell as package
+from quell.noise import LAGS, NoiseModel
+from quell.series import InputError, Series
+from quell.simulate import corrupt, phantom
+from quell.uncertainty import posterior_sd
+
+SHAPE = (24, 24, 8)
+
+
+def white(shape=SHAPE) -> NoiseModel:
+    covariance = np.zeros([2 * lag + 1 for lag in LAGS])
+    covariance[LAGS] = 1.0
+    return NoiseModel(np.ones(shape, np.float32), covariance, "gaussian", 1.0, "", 1, np.ones(1))
+
+
+def sigma_1(data: np.ndarray, **known) -> Series:
+    return Series(data.astype(np.float32), np.eye(4), nib.Nifti1Header(), **known)
+
+
+@pytest.mark.parametrize("ev", [0.25, 1.0, 9.0])
+def test_of_a_gaussian_signal_it_is_that_of_the_wiener_filter(ev):
+    """x ~ N(0, ev): E[x | y] = w y with w = ev / (1 + ev), and Var[x | y] = w."""
+    rng, w = np.random.default_rng(0), ev / (1 + ev)
+    X = sigma_1(rng.standard_normal((*SHAPE, 20)) * np.sqrt(1 + ev))
+    mask = np.ones(SHAPE, bool)
+    sd = posterior_sd(lambda y: np.float32(w) * y, X, np.float32(w) * X.data, white(), mask, rng)
+    assert sd.shape == X.data.shape
+    assert np.sqrt(np.mean(sd**2)) == pytest.approx(np.sqrt(w), rel=0.01)
+
+
+def test_it_differs_from_place_to_place_and_from_shell_to_shell():
+    rng = np.random.default_rng(1)
+    bvals = np.array([0.0] * 4 + [1000.0] * 12)
+    X = sigma_1(rng.standard_normal((*SHAPE, 16)), bvals=bvals, bvecs=np.tile([1.0, 0, 0], (16, 1)))
+    w = np.full((*SHAPE, 16), 0.8, np.float32)
+    w[:12, ..., :4], w[12:, ..., :4] = 0.1, 0.4
+    sd = posterior_sd(lambda y: w * y, X, w * X.data, white(), np.ones(SHAPE, bool), rng)
+    for part, expected in ((np.s_[:6, ..., :4], 0.1), (np.s_[18:, ..., :4], 0.4),
+                           (np.s_[..., 4:], 0.8)):  # fmt: skip
+        assert np.mean(sd[part] ** 2) == pytest.approx(expected, rel=0.1)
+
+
+def test_noise_that_correlates_is_let_through_by_a_blur():
+    """h = K y: Var = (K Σ)_ii, which is more than K_ii where neighbours share their noise."""
+    rng, noise = np.random.default_rng(2), white()
+    i, j, k = LAGS
+    noise.covariance[[i - 1, i + 1], j, k] = 0.4
+    X = sigma_1(rng.standard_normal((*SHAPE, 30)))
+
+    def blurred(y):
+        return (y + 0.5 * np.roll(y, 1, axis=0) + 0.5 * np.roll(y, -1, axis=0)) / 2
+
+    sd = posterior_sd(blurred, X, blurred(X.data), noise, np.ones(SHAPE, bool), rng)
+    assert np.mean(sd[4:-4] ** 2) == pytest.approx(0.5 + 0.25 * 2 * 0.4, rel=0.05)
+
+
+@pytest.mark.parametrize("law", ["gaussian", "rician"])
+def test_the_truth_lies_as_far_away_as_it_says(law):
+    head = phantom("small")
+    clean = head.clean
+    sigma = np.full(clean.data.shape[:3], head.white_matter_b0 / 12, np.float32)
+    noisy = replace(clean, data=corrupt(clean.data, sigma, np.random.default_rng(3), law))
+    result = package.denoise(noisy, method="wiener", uncertainty=True, remove_floor=True, threads=1)
+    inside = clean.mask[..., None] & ~clean.is_b0
+    error = np.mean((result.denoised - clean.data)[inside] ** 2)
+    said = np.mean(result.uncertainty[inside] ** 2)
+    assert said == pytest.approx(error, rel=0.25)
+
+
+def test_it_is_written_and_shown(tmp_path, quell, scan):
+    out, sd = tmp_path / "out.nii.gz", tmp_path / "sd.nii.gz"
+    ended = quell("denoise", scan, out, "--method", "wiener", "--uncertainty-out", sd)
+    assert ended.status == 0, ended.err
+    written = nib.load(sd)
+    assert written.shape == nib.load(scan).shape
+    assert np.median(written.get_fdata()) > 0
+    assert "How far the truth lies" in (tmp_path / "out_report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ({"method": "mppca"}, "how sure it is"),
+        ({"method": "wiener", "blend": 0.1}, "own result"),
+        ({"method": "wiener", "calibrate": True}, "own result"),
+    ],
+)
+def test_where_it_can_not_be_said_it_is_refused(series, choice, words):
+    with pytest.raises(InputError, match=words) as caught:
+        package.denoise(series, uncertainty=True, **choice)
+    assert caught.value.status == 2
