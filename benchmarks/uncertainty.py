@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from quality import DATA, processor
 from quality_scans import ERODED, PhantomScan, TrioScan, put_floor, truth
-from script import main_of, save
 from scipy import ndimage
+from script import main_of, save
 
 import quell
 from quell.series import Series
