@@ -91,7 +91,7 @@ OUT_OF_MEMORY = "not enough memory for this scan; close other programs or use a 
 
 def main() -> None:
     """Run the command; every failure is one sentence on standard error and an exit status."""
-    # read where torch is loaded; on a shared machine, threads that spin while they wait starve others
+    # read where torch is loaded; threads that spin while they wait starve others of the machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped job keeps its checkpoint
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that lacks a letter shows its number
