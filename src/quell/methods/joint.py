@@ -63,7 +63,7 @@ class Joint:
     """The joint method; its fields are its settings."""
 
     start: str = "auto"  # "prior", "scratch"; auto: the prior where it fits the settings
-    steps: int = 400  # training steps; 0: the prior as it is
+    steps: int = 600  # training steps; 0: the prior as it is
     patches: int = 2  # per step
     components: int = 4  # restored per patch and step
     patch: int = 64  # edge of a patch, voxels
@@ -88,7 +88,7 @@ class Joint:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "instant": {"start": "prior", "steps": 0, "flips": 1},
         "fast":    {"steps": 150},
-        "default": {"steps": 400},
+        "default": {"steps": 600},
         "best":    {"steps": 3000, "channels": 48, "flips": 4},
     }  # fmt: skip
 
