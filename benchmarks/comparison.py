@@ -72,8 +72,15 @@ def main() -> None:
             found = measure(name, options)
             # read late: several of these may run at once, each for its own scan
             results = json.loads(path.read_text()) if path.exists() else {"scans": {}}
+            results |= {"processor": results.get("processor", processor())}
+            for row in found["rows"]:
+                row |= {"processor": processor(), "date": time.strftime("%Y-%m-%d")}
+            if options.methods != "all" and name in results["scans"]:  # the others stay
+                new = {row["method"]: row for row in found["rows"] if row["method"] != "noisy"}
+                rows = results["scans"][name]["rows"]
+                found["rows"] = [new.pop(row["method"], row) for row in rows] + [*new.values()]
             results["scans"][name] = found
-            results |= {"processor": processor(), "threads": options.threads}
+            results |= {"threads": options.threads}
             results |= {"date": time.strftime("%Y-%m-%d"), "versions": versions()}
             path.write_text(as_json(results))
     (RESULTS / "comparison.md").write_text(table(json.loads(path.read_text())))
@@ -157,7 +164,8 @@ def table(results: dict[str, Any]) -> str:
         "",
         "`quell compare`, preset `fast` but where another is named, every method a command of "
         f"its own with {results['threads']} thread(s), other work on the machine beside it, on "
-        f"{results['processor']}, {results['date']}; versions: {software}. "
+        f"{results['processor']}, {results['date']}; versions: {software}; †: measured anew on "
+        "another processor. "
         "Made by `benchmarks/comparison.py`; nothing here is typed by hand. Best mean gain "
         "first. One draw of the noise, one seed: gaps of a tenth of a dB mean nothing.",
         "",
@@ -174,7 +182,7 @@ def table(results: dict[str, Any]) -> str:
         "| --- | " + "--: | " * len(columns),
     ]  # fmt: skip
     for method in order:
-        cells = [_cell(rows[scan].get(method), name) for scan, name in columns]
+        cells = [_cell(rows[scan].get(method), name, results) for scan, name in columns]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *_assumptions(rows, letters)]) + "\n"
 
@@ -231,9 +239,12 @@ def _number(row: dict[str, Any] | None, name: str, missing: float = float("nan")
     return missing if value is None else float(value)
 
 
-def _cell(row: dict[str, Any] | None, name: str) -> str:
+def _cell(row: dict[str, Any] | None, name: str, results: dict[str, Any]) -> str:
     value = _number(row, name)
-    return NUMBERS[name][1].format(value) if value == value else "–"
+    if row is None or value != value:
+        return "–"
+    elsewhere = row.get("processor", results["processor"]) != results["processor"]
+    return NUMBERS[name][1].format(value) + ("†" if name == "seconds" and elsewhere else "")
 
 
 if __name__ == "__main__":
