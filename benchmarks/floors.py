@@ -26,7 +26,7 @@ from script import main_of, save
 from speed import LargeScan, Trio
 
 import quell
-from quell.noise import REFINEMENTS
+from quell.noise.learning import REFINEMENTS
 from quell.outputs import report_facts
 from quell.pipeline import Options, denoise
 from quell.report import write_report

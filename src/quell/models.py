@@ -15,15 +15,8 @@ from safetensors.torch import save
 
 from .images import shown_together
 from .methods import DEFAULT, Method, find, make
-from .noise import NoiseModel
-from .pipeline import (
-    Options,
-    Result,
-    describe_noise,
-    fingerprint_of_scan,
-    settings_of,
-    versions,
-)
+from .noise import NoiseModel, describe_noise
+from .pipeline import Options, Result, fingerprint_of_scan, settings_of, versions
 from .run import State, Voice
 from .series import InputError, Series, mask_of, replacing
 

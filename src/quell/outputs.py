@@ -20,12 +20,12 @@ from .evaluate import headline, verdict
 from .kspace import join, load_kspace, reconstruct
 from .methods import CanSample, Method
 from .models import Fit, options_of, read_model, refuse_model_of_one_scan, write_model
+from .noise import describe_noise
 from .pipeline import (
     Options,
     Result,
     as_json,
     denoise,
-    describe_noise,
     distance_curve,
     methods_paragraph,
     refuse_options,

@@ -25,7 +25,7 @@ from .demodulation import along, demodulate, remodulate
 from .evaluate import ResidualStatistics, residual_statistics
 from .glimpse import Glimpse
 from .methods import DEFAULT, Method, make
-from .noise import NoiseModel, learn, refuse_law, remarks
+from .noise import NoiseModel, describe_noise, learn, refuse_law, remarks
 from .run import Run, Silent, State, Voice, choose_device, peak_memory_bytes, set_threads
 from .scaling import Scale
 from .series import FOURTH_AXES, InputError, Series, mask_of
@@ -421,16 +421,6 @@ def fingerprint(scan: Series, method: Method, noise: NoiseModel, run: Run) -> st
         crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
     words = f"{crc}/{scan.fourth_axis}/{method!r}/{run.seed}/{run.device.type}/{version('quell')}"
     return sha256(words.encode()).hexdigest()[:12]
-
-
-def describe_noise(noise: NoiseModel, mask: np.ndarray) -> str:
-    """The noise in one line."""
-    x, y, z = noise.lag_one()
-    law = f"{noise.law} with N = {noise.n_coils:.1f}" if noise.law == "nc-chi" else noise.law
-    return (
-        f"noise: {law}, sigma {np.median(noise.sigma[mask]):.4g} (median in the mask), "
-        f"neighbours correlate by {x:.2f} / {y:.2f} / {z:.2f} (x / y / z); from {noise.source}"
-    )
 
 
 def settings_of(method: Method) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ..pipeline import Options, describe_noise, versions
+from ..noise import describe_noise
+from ..pipeline import Options, versions
 from ..series import replacing
 from .asked import Comparison
 from .judging import Judge, read_result
