@@ -12,7 +12,7 @@ import numpy as np
 from ..outputs import refuse_place
 from ..pipeline import as_json, versions
 from ..series import InputError, Series, copy_gradients, replacing, stem, write_nifti
-from ..simulate.phantom import TISSUES
+from ..simulate.anatomy import TISSUES
 from .simulated import Simulated
 from .study import Study
 
