@@ -327,14 +327,14 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_really_full_is_left_empty(refused, scan, small_disk, monkeypatch):
     status, sentence = refused("denoise", scan, small_disk / "out.nii.gz", *QUICK)
     assert (status, "the results may need" in sentence) == (1, True)
-    monkeypatch.setattr(outputs, "_refuse_full_disk", lambda files, scan: None)
+    monkeypatch.setattr(outputs, "refuse_full_disk", lambda files, scan: None)
     status, sentence = refused("denoise", scan, small_disk / "out.nii.gz", *QUICK)
     assert status == 1
     assert f"{small_disk / 'out.nii.gz'} cannot be written (No space left on device)" in sentence
 
 
 def test_a_checkpoint_that_finds_no_space_is_one_sentence(refused, scan, small_disk, monkeypatch):
-    monkeypatch.setattr(outputs, "_refuse_full_disk", lambda files, scan: None)
+    monkeypatch.setattr(outputs, "refuse_full_disk", lambda files, scan: None)
     monkeypatch.setattr("quell.checkpoint.CHECKPOINT_SECONDS", 0.0)
     words = ("--set", "steps=3", "--threads", 1, "--no-report")
     status, sentence = refused("denoise", scan, small_disk / "out.nii.gz", *words)

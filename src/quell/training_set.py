@@ -22,7 +22,8 @@ from pathlib import Path
 from .images import shown_together
 from .methods import LearnsMany
 from .noise import describe_noise
-from .pipeline import Options, known
+from .options import Options
+from .pipeline import known
 from .prepared import CacheError, Prepared, write_manifest
 from .run import Run, Voice
 from .series import IMAGE_ENDINGS, InputError, load, open_scan, sources_of, stem
