@@ -26,7 +26,8 @@ from script import RESULTS
 
 from quell.compare import Comparison, compare_file
 from quell.methods import METHODS, make
-from quell.pipeline import Options, as_json, versions
+from quell.options import Options
+from quell.record import as_json, versions
 from quell.series import Series, write_nifti
 from quell.voice import Lines
 

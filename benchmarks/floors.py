@@ -26,10 +26,11 @@ from script import main_of, save
 from speed import LargeScan, Trio
 
 import quell
-from quell.noise import REFINEMENTS
-from quell.outputs import report_facts
-from quell.pipeline import Options, denoise
+from quell.noise.learning import REFINEMENTS
+from quell.options import Options
+from quell.pipeline import denoise
 from quell.report import write_report
+from quell.reported import report_facts
 from quell.series import load, write_image
 
 PRESETS = ("instant", "default")

@@ -39,12 +39,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from quell.chains import Chain
 from quell.methods import make
 from quell.noise import NoiseModel, learn
 from quell.pipeline import denoise
 from quell.predictor import Predictor
 from quell.run import Run, Voice, choose_device, set_threads
-from quell.sampling import Chain, Sampler, even_path, run_walk
+from quell.sampling import Sampler, even_path, run_walk
 from quell.scaling import Scale
 from quell.schedule import reverse_warmup
 from quell.series import Series

@@ -36,17 +36,8 @@ from quell.run import State
 from quell.scaling import Scale, Stabiliser
 from quell.series import Series, mask_of
 from quell.simulate import sensitivities
-from quell.simulate.phantom import (
-    CSF,
-    DEEP,
-    GREY,
-    INSTANCES,
-    LESION,
-    SCALP,
-    WHITE,
-    texture,
-    tissue_fractions,
-)
+from quell.simulate.anatomy import CSF, DEEP, GREY, LESION, SCALP, WHITE, tissue_fractions
+from quell.simulate.phantom import INSTANCES, texture
 
 SHAPE, VOXEL_MM = (256, 256, 18), 240 / 256
 SNR = 8.0  # of white matter in one repetition: its signal over the noise of one coil's part

@@ -27,7 +27,7 @@ from quality_scans import PhantomScan, TrioScan, brain, put_floor, truth
 from script import main_of, save
 
 import quell
-from quell.pipeline import versions
+from quell.record import versions
 from quell.series import Series, write_nifti
 from quell.simulate import PhantomSettings, corrupt, phantom
 

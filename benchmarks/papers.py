@@ -29,7 +29,8 @@ from quality import processor
 from script import RESULTS
 
 from quell.compare import Comparison, Evaluation, Row, compare_file, evaluate_files
-from quell.pipeline import Options, as_json, versions
+from quell.options import Options
+from quell.record import as_json, versions
 from quell.series import load, write_nifti
 from quell.simulate import Acquisition, phantom
 from quell.studies import Amount, Study, simulate

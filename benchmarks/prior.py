@@ -37,7 +37,7 @@ from quell import prior
 from quell.evaluate import Recorruption
 from quell.methods.joint import SHAPE, Joint
 from quell.noise import learn
-from quell.pipeline import as_json
+from quell.record import as_json
 from quell.run import Run, set_threads
 from quell.series import Series, mask_of, write_nifti
 from quell.voice import speaking

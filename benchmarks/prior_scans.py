@@ -17,7 +17,7 @@ from quell.noise import NoiseModel, learn
 from quell.scaling import Scale
 from quell.series import Series, load, mask_of
 from quell.simulate import corrupt, g_factor, phantom
-from quell.simulate.phantom import PhantomSettings
+from quell.simulate.anatomy import PhantomSettings
 
 DATA = Path(os.environ.get("QUELL_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SEED = 7

@@ -28,7 +28,7 @@ from quality_scans import SEED, PhantomScan, Scores, TrioScan, take_floor_off
 from quality_table import fill_readme, write_table
 
 from quell import measured
-from quell.pipeline import as_json, versions
+from quell.record import as_json, versions
 from quell.series import Series, load, load_map, replacing, write_nifti
 
 ROOT = Path(__file__).parents[1]

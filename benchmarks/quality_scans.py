@@ -27,7 +27,7 @@ from quell.evaluate import (
 from quell.scaling import Scale, Stabiliser, sigma_of_spread
 from quell.series import Series, brain_mask, load
 from quell.simulate import Phantom, corrupt, g_factor, phantom
-from quell.simulate.phantom import DEEP, GREY, WHITE
+from quell.simulate.anatomy import DEEP, GREY, WHITE
 
 SEED = 2026  # of the phantom's noise: the same draws in all conditions, so their rows compare
 CORRELATION = (0.17, 0.34, 0.0)  # lag 1 along x, y, z; about that of the Trio scan

@@ -20,8 +20,8 @@ from quality import processor
 from script import main_of
 
 import quell
-from quell.outputs import report_facts
-from quell.pipeline import Options
+from quell.options import Options
+from quell.reported import report_facts
 from quell.run import Silent
 from quell.series import Series
 from quell.simulate import PhantomSettings, corrupt, phantom

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quell.pipeline import as_json
+from quell.record import as_json
 from quell.run import set_threads
 from quell.series import replacing
 

@@ -29,7 +29,7 @@ from quality_scans import CORRELATION, TrioScan, put_floor
 from script import main_of, save
 
 from quell.evaluate import psnr
-from quell.pipeline import versions
+from quell.record import versions
 from quell.series import Series, load
 from quell.simulate import Phantom, corrupt, phantom
 

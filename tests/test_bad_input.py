@@ -327,15 +327,15 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_really_full_is_left_empty(refused, scan, small_disk, monkeypatch):
     status, sentence = refused("denoise", scan, small_disk / "out.nii.gz", *QUICK)
     assert (status, "the results may need" in sentence) == (1, True)
-    monkeypatch.setattr(outputs, "_refuse_full_disk", lambda files, scan: None)
+    monkeypatch.setattr(outputs, "refuse_full_disk", lambda files, scan: None)
     status, sentence = refused("denoise", scan, small_disk / "out.nii.gz", *QUICK)
     assert status == 1
     assert f"{small_disk / 'out.nii.gz'} cannot be written (No space left on device)" in sentence
 
 
 def test_a_checkpoint_that_finds_no_space_is_one_sentence(refused, scan, small_disk, monkeypatch):
-    monkeypatch.setattr(outputs, "_refuse_full_disk", lambda files, scan: None)
-    monkeypatch.setattr("quell.trainer.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(outputs, "refuse_full_disk", lambda files, scan: None)
+    monkeypatch.setattr("quell.checkpoint.CHECKPOINT_SECONDS", 0.0)
     words = ("--set", "steps=3", "--threads", 1, "--no-report")
     status, sentence = refused("denoise", scan, small_disk / "out.nii.gz", *words)
     assert (status, "free space" in sentence) == (1, True), sentence
@@ -343,7 +343,7 @@ def test_a_checkpoint_that_finds_no_space_is_one_sentence(refused, scan, small_d
 
 def test_a_damaged_checkpoint_is_not_gone_on_from(quell, scan, tmp_path, monkeypatch):
     monkeypatch.setattr("quell.outputs._write", _stop)
-    monkeypatch.setattr("quell.trainer.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("quell.checkpoint.CHECKPOINT_SECONDS", 0.0)
     words = ("--set", "steps=3", "--set", "channels=8", "--threads", 1, "--no-report")
     assert quell("denoise", scan, tmp_path / "out.nii.gz", *words).status == 130
     (checkpoint,) = tmp_path.glob(".out.quell/*/training.pt")

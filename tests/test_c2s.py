@@ -19,7 +19,8 @@ from quell.methods.c2s import Corruption2Self
 from quell.noise import LAGS, NoiseModel, draw_like, power_spectrum
 from quell.noise import draw as draw_noise
 from quell.run import Run
-from quell.scaling import mean_magnitude, quadrature, tabulate, variance
+from quell.scaling.magnitudes import mean_magnitude, quadrature, variance
+from quell.scaling.stabiliser import tabulate
 from quell.series import InputError, Series
 from quell.simulate import corrupt
 

@@ -13,7 +13,8 @@ from conftest import write_scan
 from quell.calibration import calibrate, noise_of_repeats, repeats
 from quell.demodulation import demodulate
 from quell.noise import LAGS, NoiseModel
-from quell.pipeline import Options, methods_paragraph, refuse_options
+from quell.options import Options, refuse_options
+from quell.record import methods_paragraph
 from quell.series import InputError, Series, write_nifti
 from quell.simulate import corrupt
 from quell.simulate.corruption import tap

@@ -8,7 +8,7 @@ import pytest
 from quell.cohort.bids import Dataset, Named
 from quell.cohort.job import Asked, Job
 from quell.cohort.names import derivative, inside, report_of, uri, write_dataset
-from quell.pipeline import Options
+from quell.options import Options
 from quell.series import InputError
 
 

@@ -16,7 +16,7 @@ from quell.cohort.manifest import Entry
 from quell.cohort.names import write_dataset
 from quell.cohort.work import denoise_scan
 from quell.compare.running import DONE, FAILED
-from quell.pipeline import Options
+from quell.options import Options
 from studies_on_disk import described, put, small
 
 QUICK = Options(method="mppca", threads=1)

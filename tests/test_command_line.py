@@ -313,8 +313,8 @@ def test_any_name_will_do(quell, series, tmp_path, monkeypatch, name):
 DRIVER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-import quell.trainer
-quell.trainer.CHECKPOINT_SECONDS = 0.05
+import quell.checkpoint
+quell.checkpoint.CHECKPOINT_SECONDS = 0.05
 from quell.cli import main
 main()
 """

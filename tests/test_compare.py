@@ -13,10 +13,11 @@ import pytest
 from conftest import write_scan
 from quell.compare import Judge, as_text
 from quell.compare.contestants import NOISY, external, of_quell, quells_own, refuse_twins
-from quell.compare.judging import read_result
+from quell.compare.results import read_result
 from quell.compare.running import DONE, FAILED, LATE, Outcome, run
 from quell.compare.table import Row, as_csv, as_json, as_markdown, ranked
-from quell.pipeline import Options, known
+from quell.options import Options
+from quell.pipeline import known
 from quell.run import Run
 from quell.series import InputError, Series, write_nifti
 from quell.simulate import corrupt, phantom

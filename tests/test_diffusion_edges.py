@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from quell import predictor
+from quell.chains import flagged, over_flips
 from quell.methods import make
 from quell.methods.ddm2 import Ddm2
 from quell.methods.difusion import DiFusion
 from quell.predictor import network
 from quell.run import Run
-from quell.sampling import even_path, flagged, over_flips
+from quell.sampling import even_path
 from quell.schedule import reverse_warmup
 from quell.series import InputError, Series, prior_volumes
 from quell.unet import UNetSettings

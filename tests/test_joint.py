@@ -15,7 +15,7 @@ from quell import noise as noise_model
 from quell import prior
 from quell.methods.joint import PRIOR, UNTRAINED, Components, Joint, estimate
 from quell.noise import LAGS, NoiseModel
-from quell.pipeline import referee, used
+from quell.record import referee, used
 from quell.run import Run
 from quell.series import InputError, Series
 from quell.simulate import Phantom, corrupt, phantom

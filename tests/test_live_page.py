@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from conftest import write_scan
+from quell.files import Files
 from quell.live import Follower, Server, follower
-from quell.outputs import Files, denoise_file
-from quell.pipeline import Options
+from quell.options import Options
+from quell.outputs import denoise_file
 from quell.run import Silent
 from quell.series import InputError
 

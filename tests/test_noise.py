@@ -11,10 +11,10 @@ import torch
 from scipy import ndimage
 
 import quell
+from quell.background import coils_of_background
 from quell.noise import (
     LAGS,
     NoiseModel,
-    coils_of_background,
     draw,
     learn,
     n_noise_components,

@@ -219,7 +219,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(quell, scan, tmp_path, mo
     words = ("--method", method, "--no-report", *WORDS)
     assert quell("denoise", scan, tmp_path / "whole.nii.gz", *words).status == 0
     monkeypatch.setattr("quell.outputs._write", stop)
-    monkeypatch.setattr("quell.trainer.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("quell.checkpoint.CHECKPOINT_SECONDS", 0.0)
     ran = quell("denoise", scan, tmp_path / "out.nii.gz", *words)
     assert ran.status == 130
     assert "run the same command again" in ran.err

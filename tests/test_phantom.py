@@ -7,17 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from quell.simulate.phantom import (
-    BUNDLE_TENSOR,
-    BUNDLES,
-    INSTANCES,
-    RADIAL_TENSOR,
-    TISSUES,
-    WHITE,
-    Phantom,
-    phantom,
-    signal,
-)
+from quell.simulate.anatomy import TISSUES, WHITE
+from quell.simulate.fibres import BUNDLES
+from quell.simulate.phantom import BUNDLE_TENSOR, INSTANCES, RADIAL_TENSOR, Phantom, phantom, signal
 from quell.simulate.schemes import even_directions, scheme
 
 

@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 
 import quell
+from quell.fingerprints import fingerprint
 from quell.noise import learn
-from quell.pipeline import (
-    Options,
-    as_json,
-    fingerprint,
-    known,
-    methods_paragraph,
-    settings_of,
-    sidecar,
-)
+from quell.options import Options
+from quell.pipeline import known
+from quell.record import as_json, methods_paragraph, settings_of, sidecar
 from quell.run import Run, Voice
 from quell.series import mask_of
 from quell.simulate import corrupt, phantom

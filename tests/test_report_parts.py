@@ -11,8 +11,7 @@ from PIL import Image
 
 from quell.evaluate import residual_statistics, verdict
 from quell.evaluate.outliers import Outlier, SliceResiduals, outliers
-from quell.outputs import report_facts
-from quell.pipeline import Options
+from quell.options import Options
 from quell.pipeline import denoise as denoised_by
 from quell.report.averages import average_maps, own_maps, pass_over
 from quell.report.browse import MOST_VOXELS, browse, side_by_side, thinning
@@ -22,6 +21,7 @@ from quell.report.page import page_of
 from quell.report.shown import outlier_pictures
 from quell.report.summary import answers, listed, verdict_of
 from quell.report.tensors import tensor_maps_shown, tensor_volumes
+from quell.reported import report_facts
 from quell.simulate import even_directions
 
 

@@ -8,16 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from quell.sampling import (
-    FLIPS,
-    RULES,
-    Chain,
-    Sampler,
-    even_path,
-    flagged,
-    over_flips,
-    run_walk,
-)
+from quell.chains import FLIPS, Chain, flagged, over_flips
+from quell.sampling import RULES, Sampler, even_path, run_walk
 from quell.schedule import reverse_warmup
 
 SCHEDULE = reverse_warmup()

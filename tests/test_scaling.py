@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import ncx2, rice
 
-from quell.scaling import (
-    IDENTITY,
-    THETA_END,
-    Scale,
-    Stabiliser,
-    density,
-    mean_magnitude,
-    sigma_of_spread,
-    variance,
-)
+from quell.scaling import IDENTITY, Scale, Stabiliser, sigma_of_spread
+from quell.scaling.magnitudes import density, mean_magnitude, variance
+from quell.scaling.stabiliser import THETA_END
 
 N_COILS = [1, 1.7, 4, 64]
 SIGNALS = [0, 0.5, 1, 1.5, 2, 3, 5, 10, 20]

@@ -9,7 +9,7 @@ import pytest
 
 from quell.evaluate import difusion_scores
 from quell.simulate import phantom
-from quell.simulate.phantom import GREY
+from quell.simulate.anatomy import GREY
 from quell.studies import LEVELS, writing
 
 SMALL = ("--phantom", "small")

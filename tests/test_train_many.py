@@ -17,11 +17,12 @@ from safetensors.torch import save_file
 
 from conftest import write_scan
 from quell import trainer, training_set
+from quell.fingerprints import fingerprint_of_scan
 from quell.methods import make
 from quell.methods.c2s import Images
 from quell.models import TrainingScan, read_model, signal_over_noise
 from quell.noise import NoiseModel, learn
-from quell.pipeline import Options, fingerprint_of_scan
+from quell.options import Options
 from quell.prepared import Prepared, opened
 from quell.run import Run, Silent
 from quell.scaling import Scale

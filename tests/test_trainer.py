@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from quell import trainer
+from quell.muon import orthogonalise
 from quell.run import Run
 from quell.series import InputError
 from quell.slices import Batch
-from quell.trainer import Training, load_weights, orthogonalise, train
+from quell.trainer import Training, load_weights, train
 
 STEPS = 12
 KERNEL = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]])
@@ -149,7 +150,7 @@ def test_a_training_stopped_while_drawing_goes_on_as_if_it_had_not(tmp_path, ste
 
 @pytest.mark.parametrize("step", [1, 7, STEPS])
 def test_a_training_stopped_after_half_a_step_goes_on_as_if_it_had_not(tmp_path, step, monkeypatch):
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)  # one a step
+    monkeypatch.setattr("quell.checkpoint.CHECKPOINT_SECONDS", 0.0)  # one a step
     stop = Stop(step)
 
     def half(net: nn.Module, batch: Batch, rng: torch.Generator) -> Tensor:
@@ -176,7 +177,7 @@ def test_a_training_stopped_twice_goes_on_as_if_it_had_not(tmp_path):
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("quell.checkpoint.CHECKPOINT_SECONDS", 0.0)
     working, left_behind, seen = tmp_path / "working", tmp_path / "left", []
 
     def watch(rng: torch.Generator) -> Batch:
@@ -195,7 +196,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path, monkeypatc
 
 
 def test_a_checkpoint_is_one_whole_file_of_tensors_and_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("quell.checkpoint.CHECKPOINT_SECONDS", 0.0)
     trained(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["training.pt"]  # no temporary left
     content = torch.load(tmp_path / "training.pt", weights_only=True)  # runs no code from the file
@@ -209,7 +210,7 @@ def test_what_an_unfinished_writing_left_behind_is_ignored(tmp_path):
 
 
 def test_a_failed_writing_leaves_the_older_checkpoint_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("quell.checkpoint.CHECKPOINT_SECONDS", 0.0)
     trained(tmp_path, steps=4)
     older = (tmp_path / "training.pt").read_bytes()
     (tmp_path / "training.part").mkdir()  # nothing can be written there
@@ -219,7 +220,7 @@ def test_a_failed_writing_leaves_the_older_checkpoint_whole(tmp_path, monkeypatc
 
 
 def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("quell.checkpoint.CHECKPOINT_SECONDS", 0.0)
     monkeypatch.chdir(tmp_path)
     trained()
     assert list(tmp_path.rglob("*")) == []

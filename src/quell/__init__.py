@@ -4,8 +4,8 @@
     result = quell.denoise(scan)
     result.denoised, result.noise_map, result.residual
 
-Reading order: pipeline, series, checks, scaling, noise, slices, unet, trainer, schedule, methods,
-evaluate, report.
+Reading order: pipeline, options, series, checks, scaling, noise, slices, unet, trainer, schedule,
+methods, evaluate, report.
 """
 
 from importlib import import_module
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .methods import METHODS
-    from .pipeline import Options, Result, denoise
+    from .options import Options
+    from .pipeline import Result, denoise
     from .series import InputError, Series, load
 
     __version__: str
@@ -23,7 +24,7 @@ __all__ = ["InputError", "METHODS", "Options", "Result", "Series", "denoise", "l
 
 PLACES = {
     "METHODS": "methods",
-    "Options": "pipeline",
+    "Options": "options",
     "Result": "pipeline",
     "denoise": "pipeline",
     "InputError": "series",

@@ -8,7 +8,7 @@ Idea    Convolutions without bias and rectifiers are homogeneous, f(a y) = a f(y
 Here    A network of the size of quell's lean U-Net; the noise level is not among what it is told.
 Differs The paper's main network is a plain one of 20 layers with a batch normalisation that does
         not subtract the mean. Here of that only the learned factor of each channel is left, which
-        is what it comes to at work; with orthogonal steps (`trainer`) such a network learns.
+        is what it comes to at work; with orthogonal steps (`muon`) such a network learns.
         The last convolution starts at zero: untrained, it returns zero.
 """
 

@@ -4,15 +4,9 @@ load -> check (refuse early, in words) -> noise model -> scale to sigma = 1 -> m
 -> method.denoise -> scale back -> write -> measure -> report.
 """
 
-import json
-import platform
-import time
-import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,35 +17,15 @@ from .calibration import calibrate
 from .checks import Finding, check, refuse
 from .demodulation import along, demodulate, remodulate
 from .evaluate import ResidualStatistics, residual_statistics
+from .fingerprints import fingerprint
 from .glimpse import Glimpse
-from .methods import DEFAULT, Method, make
-from .noise import NoiseModel, learn, refuse_law, remarks
-from .run import Run, Silent, State, Voice, choose_device, peak_memory_bytes, set_threads
+from .methods import Method, make
+from .noise import NoiseModel, describe_noise, learn, remarks
+from .options import Options, refuse_options, refuse_scan, with_choices
+from .run import Run, Silent, State, Voice, set_threads
 from .scaling import Scale
-from .series import FOURTH_AXES, InputError, Series, mask_of
-from .series.scan import first_line
+from .series import InputError, Series, mask_of
 from .uncertainty import posterior_sd
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a person can choose besides the method's own settings."""
-
-    method: str = DEFAULT  # see `quell methods`
-    preset: str = "default"  # see `quell methods`
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of the method, over the preset
-    seed: int = 0  # every random number follows from it
-    device: str = "auto"  # auto, cpu, cuda, cuda:N, mps
-    threads: int | None = None  # CPU threads; None: all cores
-    noise_law: str = "auto"  # auto, gaussian, rician, nc-chi
-    coils: float | None = None  # N of nc-chi; None: read from the background
-    remove_floor: bool = False  # of magnitude data; a later Rician correction must then be left out
-    blend: float = 0.0  # kappa: share of the noisy scan in the result; 0 none, 1 all
-    calibrate: bool = False  # go the best share of the way, from repeats or by SURE
-    uncertainty: bool = False  # how far the truth lies from the result, by one more pass
-    fourth_axis: str = "directions"  # directions, repetitions, contrasts, echoes
-    apply_mask: bool = False  # zero outside the mask
-    strict: bool = False  # warnings of the checks are errors
 
 
 @dataclass(frozen=True)
@@ -125,7 +99,7 @@ def denoise(
 
     Raises InputError in one sentence for a scan or a choice that cannot be used.
     """
-    options = _options(options, choices)
+    options = with_choices(options, choices)
     method, device = refuse_options(options)
     set_threads(options.threads)
     run = Run(seed=options.seed, device=device, voice=voice or Silent())
@@ -176,26 +150,18 @@ def denoise(
     passed = run.kept.get("passed through", np.zeros(0, dtype=int))
     denoised[..., passed] = even.data[..., passed]  # there and back is not quite where it was
     _restore_untouched(denoised, even, options.apply_mask)
-    before, after = even.data, denoised
-    if phase is not None:  # real and imaginary parts mean little by themselves
-        before, after = along(*(remodulate(parts, phase) for parts in (denoised, even.data)))
     with run.timed("measure"):
-        statistics = residual_statistics(
-            before, after, noise.sigma, _mask(scan), given.bvals, noise.covariance
-        )
-    del even, before, after
+        statistics = _measured(even, denoised, phase, noise, given.bvals)
+    del even
     if noise.levels is not None:
         denoised = denoised * levels
-        own = noise.levels[: given.n_volumes]  # complex: imaginary parts have the same as real ones
-        signal = statistics.signal_before * own, statistics.signal_after * own
-        statistics = replace(statistics, signal_before=signal[0], signal_after=signal[1])
     if phase is not None:
         denoised = remodulate(denoised, phase)
         _join_parts(run.kept, given.n_volumes)
     return Result(
         denoised=denoised,
         noisy=given.data,
-        mask=_mask(scan),
+        mask=scan.where,
         noise=noise,
         findings=findings,
         statistics=statistics,
@@ -208,6 +174,30 @@ def denoise(
         floor_removed=noise.law != "gaussian" and options.remove_floor,
         calibration=calibration,
     )
+
+
+def _measured(
+    scan: Series,
+    denoised: np.ndarray,
+    phase: np.ndarray | None,
+    noise: NoiseModel,
+    bvals: np.ndarray | None,
+) -> ResidualStatistics:
+    """What was removed from a scan whose volumes are in units of their `noise.levels`.
+
+    denoised  (X, Y, Z, V)  in the same units
+    phase     (X, Y, Z, V / 2)  that was taken out of a complex scan
+    bvals     of the volumes as they were given
+    """
+    before, after = scan.data, denoised
+    if phase is not None:  # real and imaginary parts mean little by themselves
+        before, after = along(*(remodulate(parts, phase) for parts in (denoised, scan.data)))
+    found = residual_statistics(before, after, noise.sigma, scan.where, bvals, noise.covariance)
+    if noise.levels is None:
+        return found
+    own = noise.levels[: before.shape[3]]  # complex: imaginary parts have the same as real ones
+    signal = found.signal_before * own, found.signal_after * own
+    return replace(found, signal_before=signal[0], signal_after=signal[1])
 
 
 def _join_parts(kept: dict[str, np.ndarray], V: int) -> None:
@@ -230,9 +220,9 @@ def _uncertainty(
     quiet = replace(run, voice=Silent(), kept={}, seconds={})
     sd = posterior_sd(
         lambda data: method.denoise(replace(X, data=data), noise, state, quiet),
-        X, h, noise, _mask(X), np.random.default_rng(run.seed),
+        X, h, noise, X.where, np.random.default_rng(run.seed),
     )  # fmt: skip
-    typical = float(np.sqrt(np.mean(sd[_mask(X)] ** 2, dtype=np.float64)))
+    typical = float(np.sqrt(np.mean(sd[X.where] ** 2, dtype=np.float64)))
     run.voice.say(f"uncertainty: the truth lies {typical:.2f} sigma from the result, typically")
     return sd
 
@@ -244,7 +234,7 @@ def _calibration(
     quiet = replace(run, voice=Silent(), kept={}, seconds={})
     share, off, n_pairs = calibrate(
         lambda data: method.denoise(replace(X, data=data), noise, state, quiet),
-        X, h, noise, _mask(X), np.random.default_rng(run.seed),
+        X, h, noise, X.where, np.random.default_rng(run.seed),
     )  # fmt: skip
     source = f"{n_pairs} pairs of repeated volumes" if n_pairs else "the noise model"
     run.voice.say(
@@ -270,7 +260,7 @@ def known(
     plain, phase = as_real(given)
     with run.timed("noise model"):
         noise = noise_model or noise_of(given, plain, options, noise_map)
-        run.voice.say(describe_noise(noise, _mask(plain)))
+        run.voice.say(describe_noise(noise, plain.where))
         method = make(options.method, options.preset, **options.settings)
         said = remarks(noise, method.name if method.assumes_white else "")
         _warn(said, options, run)
@@ -290,68 +280,7 @@ def noise_of(
     plain  the same scan as real volumes
     """
     raw = given.data if np.iscomplexobj(given.data) else None
-    return learn(plain, _mask(plain), options.noise_law, options.coils, noise_map, raw)
-
-
-def _options(options: Options | None, choices: Mapping[str, Any]) -> Options:
-    """Options with choices laid over: its own fields by name, all else settings of the method."""
-    options = options or Options()
-    known = {name: value for name, value in choices.items() if name in Options.__dataclass_fields__}
-    settings = {name: value for name, value in choices.items() if name not in known}
-    return replace(options, **{"settings": {**options.settings, **settings}, **known})
-
-
-def refuse_options(options: Options) -> tuple[Method, torch.device]:
-    """The method and the device that are meant; InputError (status 2) for what can't be meant."""
-    method = make(options.method, options.preset, **options.settings)
-    refuse_law(options.noise_law, options.coils)
-    if not 0 <= options.blend <= 1:
-        raise InputError(f"a blend of {options.blend:g} can't be; give 0 to 1", 2)
-    if options.blend and options.remove_floor:
-        raise InputError(
-            "a blend would put back the noise floor that is to be removed; leave one of them out", 2
-        )
-    if options.fourth_axis not in FOURTH_AXES:
-        known = ", ".join(FOURTH_AXES)
-        raise InputError(f"fourth axis {options.fourth_axis!r} is unknown; choose from {known}", 2)
-    if options.calibrate and method.units != "sigma":
-        raise InputError(
-            f"{method.name} can't be calibrated, as it knows no noise level; leave it out", 2
-        )
-    if options.uncertainty and not getattr(method, "is_posterior_mean", False):
-        raise InputError(
-            f"{method.name} does not know how sure it is; use --method joint, c2s or wiener, or "
-            "leave --uncertainty-out out", 2
-        )  # fmt: skip
-    if options.uncertainty and (options.calibrate or options.blend):
-        raise InputError(
-            "the uncertainty is that of the method's own result; leave out --calibrate and "
-            "--blend, or --uncertainty-out", 2
-        )  # fmt: skip
-    if options.threads is not None and options.threads < 1:
-        raise InputError(f"{options.threads} threads can't work; give 1 or more", 2)
-    try:
-        return method, choose_device(options.device)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(first_line(error), status=2) from None
-
-
-def refuse_scan(scan: Series, method: Method) -> None:
-    """Raise InputError for a scan that the method can't take."""
-    where = scan.path or "the scan"
-    if scan.n_volumes == 1 and not getattr(method, "takes_one_image", False):
-        raise InputError(
-            f"{where} is one image and {method.name} needs several; use --method c2s, or merge "
-            "repeats or directions of the same anatomy into one 4-D file"
-        )
-    if scan.contrasts is not None and not getattr(method, "takes_contrasts", False):
-        raise InputError(f"{method.name} takes no other contrasts; use --method c2s", 2)
-    if scan.contrasts is not None and scan.contrasts.shape[:3] != scan.data.shape[:3]:
-        raise InputError("the contrasts are not on the grid of the scan; resample them onto it")
-    if scan.contrasts is not None and not np.isfinite(scan.contrasts).all():
-        raise InputError("the contrasts hold NaN or Inf; set these voxels to 0")
-    if np.iscomplexobj(scan.data) and getattr(method, "intensities", "") == "volume-maximum":
-        raise InputError(f"{method.name} takes no complex data with these settings; give magnitude")
+    return learn(plain, plain.where, options.noise_law, options.coils, noise_map, raw)
 
 
 def _device_in_words(device: torch.device) -> str:
@@ -365,7 +294,7 @@ def _checked(scan: Series, options: Options, run: Run) -> tuple[Series, list[Fin
     if options.fourth_axis != "directions":
         scan = replace(scan, fourth_axis=options.fourth_axis)
     scan = replace(scan, mask=mask_of(scan))
-    findings = check(scan, _mask(scan))
+    findings = check(scan, scan.where)
     refuse(findings)
     _warn(findings, options, run)
     return scan, findings
@@ -381,11 +310,6 @@ def _warn(findings: list[Finding], options: Options, run: Run) -> None:
         raise InputError(f"{warnings[0].sentence}; {warnings[0].advice} (refused by --strict)")
 
 
-def _mask(scan: Series) -> np.ndarray:
-    assert scan.mask is not None  # set by _checked
-    return scan.mask
-
-
 def _restore_untouched(denoised: np.ndarray, scan: Series, apply_mask: bool) -> None:
     """Put back in place what holds no signal: voxels the scanner zeroed, NaN/Inf voxels as 0."""
     empty = np.ones(scan.data.shape[:3], dtype=bool)
@@ -394,7 +318,7 @@ def _restore_untouched(denoised: np.ndarray, scan: Series, apply_mask: bool) -> 
     if scan.nonfinite is not None:
         empty |= scan.nonfinite
     if apply_mask:
-        empty |= ~_mask(scan)
+        empty |= ~scan.where
     denoised[empty] = 0
 
 
@@ -402,162 +326,3 @@ def _losses(run: Run) -> np.ndarray:
     """Of the last network that was trained."""
     names = [name for name in run.kept if name.startswith("losses")]
     return run.kept[names[-1]] if names else np.zeros(0, dtype=np.float32)
-
-
-def fingerprint_of_scan(scan: Series) -> str:
-    """Twelve letters that change with the scan's values or its b-values."""
-    crc = 0
-    for array in (*scan.data, *(() if scan.bvals is None else (scan.bvals,))):
-        crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
-    return sha256(f"{crc}/{scan.data.shape}".encode()).hexdigest()[:12]
-
-
-def fingerprint(scan: Series, method: Method, noise: NoiseModel, run: Run) -> str:
-    """Twelve letters that change with the scan, the noise, the method's settings or the seed."""
-    crc = 0
-    beside = (scan.contrasts, scan.bvals, scan.bvecs, scan.parts)
-    known = [array for array in beside if array is not None]
-    for array in (*scan.data, noise.covariance, _mask(scan), *known):
-        crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
-    words = f"{crc}/{scan.fourth_axis}/{method!r}/{run.seed}/{run.device.type}/{version('quell')}"
-    return sha256(words.encode()).hexdigest()[:12]
-
-
-def describe_noise(noise: NoiseModel, mask: np.ndarray) -> str:
-    """The noise in one line."""
-    x, y, z = noise.lag_one()
-    law = f"{noise.law} with N = {noise.n_coils:.1f}" if noise.law == "nc-chi" else noise.law
-    return (
-        f"noise: {law}, sigma {np.median(noise.sigma[mask]):.4g} (median in the mask), "
-        f"neighbours correlate by {x:.2f} / {y:.2f} / {z:.2f} (x / y / z); from {noise.source}"
-    )
-
-
-def settings_of(method: Method) -> dict[str, Any]:
-    """The method's settings by name."""
-    return asdict(method) if is_dataclass(method) else {}
-
-
-def sidecar(result: Result, scan: Series, options: Options, command: str) -> dict[str, Any]:
-    """What is written beside the result: the input's own sidecar, and all about this run."""
-    mask = result.mask
-    return {
-        **scan.sidecar,
-        "SpatialReference": "orig",
-        "Sources": [scan.path.name] if scan.path else [],
-        "GeneratedBy": [{"Name": "quell", "Version": version("quell")}],
-        "Denoising": {
-            "Method": result.method.name,
-            "Paper": result.method.paper,
-            "Preset": options.preset,
-            "Settings": settings_of(result.method),
-            "Seed": options.seed,
-            "Command": command,
-            "NoiseFloorRemoved": result.floor_removed,
-            "Blend": options.blend,
-            **({"Calibration": dict(result.calibration)} if result.calibration else {}),
-            **side_products(result),
-            "Noise": {
-                "Law": result.noise.law,
-                "Coils": result.noise.n_coils,
-                "MedianSigma": float(np.median(result.noise.sigma[mask])),
-                "LagOneCorrelation": result.noise.lag_one(),
-                "Components": result.noise.n_noise_components,
-                "Source": result.noise.source,
-            },
-            "Checks": [finding.to_dict() for finding in result.findings],
-            "Residual": result.statistics.as_dict(),
-            "Seconds": {stage: round(s, 2) for stage, s in result.seconds.items()},
-            "PeakMemoryBytes": peak_memory_bytes(),
-            "Device": result.device,
-            "Versions": versions(),
-            "Date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        },
-    }
-
-
-def side_products(result: Result) -> dict[str, Any]:
-    """What a method kept beside its result, short enough to read."""
-    kept, said = result.kept, {}
-    if "passed through" in kept:
-        said["VolumesPassedUnchanged"] = kept["passed through"].tolist()
-    if "flagged slices" in kept:
-        said["FlaggedSlices"] = kept["flagged slices"].tolist()
-    for name, key in (("matched states", "MatchedStates"), ("stopping steps", "StepsTaken")):
-        if name in kept:
-            low, middle, high = np.percentile(kept[name], [0, 50, 100])
-            said[key] = {"Least": int(low), "Median": int(middle), "Most": int(high)}
-    if distances := distance_curve(kept):
-        said["DistanceFromInput"] = [round(d, 4) for d in distances]
-    if errors := referee(kept):
-        said["Used"] = used(kept)
-        said["Referee"] = {name: round(error, 5) for name, error in errors.items()}
-    return said
-
-
-def referee(kept: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Error of every candidate that a method chose among, on the scan itself, by what it is."""
-    mark = "referee "
-    return {name.removeprefix(mark): float(kept[name]) for name in kept if name.startswith(mark)}
-
-
-def used(kept: Mapping[str, np.ndarray]) -> str:
-    """The candidate with the least error, which is the one that was used; "" where none was."""
-    errors = referee(kept)
-    return min(errors, key=errors.__getitem__, default="")
-
-
-def distance_curve(kept: Mapping[str, np.ndarray]) -> list[float]:
-    """Median over slices of the distance from the input, after every step of the chain.
-
-    Slices that ended before a step count with where they ended, those without signal not at all.
-    Empty for a method without a chain.
-    """
-    if "distance from input" not in kept:
-        return []
-    far = kept["distance from input"].reshape(-1, kept["distance from input"].shape[-1]).copy()
-    far = far[np.isfinite(far[:, 0])]
-    far = far[:, ~np.isnan(far).all(axis=0)]  # up to the longest chain that was run
-    for k in range(1, far.shape[1]):
-        far[:, k] = np.where(np.isnan(far[:, k]), far[:, k - 1], far[:, k])
-    return [float(d) for d in np.median(far, axis=0)] if len(far) else []
-
-
-def versions() -> dict[str, str]:
-    """What the numbers depend on."""
-    packages = ("quell", "torch", "numpy", "scipy", "nibabel", "dipy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
-def as_json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def methods_paragraph(result: Result, options: Options) -> str:
-    """What was done, to paste into a paper."""
-    law = {
-        "gaussian": "The noise was taken to be Gaussian",
-        "rician": "The magnitude noise was taken to be Rician and stabilised (Foi 2011)",
-        "nc-chi": f"The magnitude noise was taken to be noncentral chi with "
-        f"N = {result.noise.n_coils:.1f} and stabilised (Foi 2011)",
-    }[result.noise.law]
-    floor = "; the noise floor was removed" if result.floor_removed else ""
-    share = result.calibration.get("ShareOfTheWay", 1.0) * (1 - options.blend)
-    mixed = "" if share == 1 else f" Of what the method took away, {share:.2f} was taken away."
-    chosen = ""
-    if errors := referee(result.kept):
-        chosen = f" Of {len(errors)} candidates, {used(result.kept)} was used: "
-        chosen += "it had the least error on noise that was added to the scan."
-    x, y, z = result.noise.lag_one()
-    learned = (
-        "The noise level was given as a map; its spatial correlation was learned from the series"
-        if "map given" in result.noise.source
-        else "Noise level and spatial noise correlation were learned from the series itself "
-        f"({result.noise.source})"
-    )
-    return (
-        f"The series was denoised with quell {version('quell')} (method {result.method.name}, "
-        f"preset {options.preset}, seed {options.seed}; {result.method.paper}) before any other "
-        f"processing. {learned}; neighbouring voxels' noise correlated by {x:.2f}, {y:.2f} and "
-        f"{z:.2f} along x, y and z. {law}{floor}.{chosen}{mixed}"
-    )

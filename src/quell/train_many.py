@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import refuse_ending, refuse_place, remains
 from .glimpse import Glimpse
 from .images import shown_together
 from .methods import METHODS, LearnsMany
 from .models import write_model_of_many
-from .outputs import refuse_ending, refuse_place, remains
-from .pipeline import Options, refuse_options
+from .options import Options, refuse_options
 from .prepared import Prepared, opened
 from .processes import main_first, threads_of_each
 from .run import Processes, Run, State, Voice, set_threads

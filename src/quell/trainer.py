@@ -1,27 +1,23 @@
 """The one training loop of quell: optimiser, average of the weights, checkpoint, resume.
 
-Here    Convolution kernels are trained by Muon (Jordan et al. 2024, "Muon: an optimizer for hidden
-        layers"), everything else by AdamW: in a trial on one scan Muon got further in 150 steps
-        than AdamW alone in 300. Learning rates rise linearly, then fall along a cosine.
-Differs Muon here treats a convolution kernel as the matrix (out, in · kernel); the first and the
-        last convolution are included.
+Here    Convolution kernels are trained by Muon (see `muon`), everything else by AdamW. Learning
+        rates rise linearly, then fall along a cosine.
 Many    A step is the mean over its parts. One process takes them in turn, several share them, and
         all then take the same step: the curve depends on the parts, not on who worked at them.
 """
 
 import math
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from .checkpoint import Checkpoint
+from .muon import Muon
 from .processes import ProcessLostError
 from .run import Run, State, has_fast_bfloat16
 from .series import InputError
@@ -30,10 +26,8 @@ from .slices import Batch
 N = TypeVar("N", bound=nn.Module)
 Network = Callable[..., Tensor]  # a module, or its forward pass in bfloat16
 
-CHECKPOINT_SECONDS = 60.0
 STEPS_UNREAD = {"cuda": 10}  # who reads a loss waits for the device, and it then for the next step
 WARM_UP = 0.05  # of all steps
-MOMENTUM = 0.95  # of Muon
 
 
 @dataclass(frozen=True)
@@ -232,110 +226,3 @@ def _pace(step: int, steps: int) -> float:
 def _move_average(average: State, net: nn.Module, keep: float) -> None:
     for name, value in net.state_dict().items():
         average[name].lerp_(value, 1 - keep)
-
-
-class Muon:
-    """Momentum whose step is the nearest orthogonal matrix (Jordan et al. 2024).
-
-    Every direction of a kernel moves equally far, also those with a small gradient.
-    """
-
-    def __init__(self, kernels: list[nn.Parameter], weight_decay: float) -> None:
-        self.kernels, self.weight_decay = kernels, weight_decay
-        self.momenta = [torch.zeros_like(p) for p in kernels]
-
-    @torch.no_grad()
-    def step_at(self, rate: float) -> None:
-        """One step of spectral norm `rate`, with Nesterov momentum."""
-        for p, momentum in zip(self.kernels, self.momenta, strict=True):
-            if p.grad is None:
-                continue
-            momentum.mul_(MOMENTUM).add_(p.grad)
-            step = orthogonalise((p.grad + MOMENTUM * momentum).flatten(1))
-            tall = max(1.0, step.shape[0] / step.shape[1]) ** 0.5
-            p.mul_(1 - rate * self.weight_decay).add_(step.reshape(p.shape), alpha=-rate * tall)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"momenta": self.momenta}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for mine, saved in zip(self.momenta, state["momenta"], strict=True):
-            mine.copy_(saved)
-
-
-def orthogonalise(G: Tensor) -> Tensor:
-    """About U Vᵀ of G = U S Vᵀ, by five steps of Newton-Schulz (singular values 0.7 to 1.2)."""
-    X = G.float() / (G.norm() + 1e-7)
-    is_tall = X.shape[0] > X.shape[1]
-    X = X.T if is_tall else X
-    for _ in range(5):
-        A = X @ X.T
-        X = 3.4445 * X + (-4.7750 * A + 2.0315 * A @ A) @ X
-    return X.T if is_tall else X
-
-
-class Checkpoint:
-    """All a training needs to go on, in one file that is whole or not there."""
-
-    def __init__(
-        self,
-        folder: Path | None,
-        task: str,
-        net: nn.Module,
-        optimisers: list[Muon | torch.optim.Optimizer],
-        average: State,
-        losses: list[float],
-        is_kept: bool = True,
-    ) -> None:
-        self.path = None if folder is None else folder / f"{task.replace(' ', '-')}.pt"
-        self.net, self.optimisers, self.average, self.losses = net, optimisers, average, losses
-        self.is_kept = is_kept  # by this process; the others only read it
-        self.saved = time.monotonic()
-
-    def save_if_due(self) -> None:
-        if time.monotonic() - self.saved >= CHECKPOINT_SECONDS:
-            self.save()
-
-    def save(self) -> None:
-        if self.path is None or not self.is_kept:
-            return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".part")
-        content = {
-            "net": self.net.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-            "average": self.average,
-            "losses": self.losses,
-        }
-        try:
-            with open(temporary, "wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut may leave the new name without content
-            os.replace(temporary, self.path)
-        except (OSError, RuntimeError) as error:
-            with suppress(OSError):
-                temporary.unlink()
-            folder = self.path.parent.parent
-            raise InputError(f"no checkpoint can be written in {folder}; free space") from error
-        self.saved = time.monotonic()
-
-    def load(self) -> None:
-        if self.path is None or not self.path.exists():
-            return
-        try:
-            content = torch.load(self.path, weights_only=True)
-            known = content["net"]
-            fits = {k: v.shape for k, v in known.items()} == {
-                k: v.shape for k, v in self.net.state_dict().items()
-            }
-        except Exception:  # damaged, in any of many ways: learn anew
-            return
-        if not fits:
-            return
-        self.net.load_state_dict(content["net"])
-        for optimiser, state in zip(self.optimisers, content["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
-        for name, value in content["average"].items():
-            self.average[name].copy_(value)
-        self.losses.extend(content["losses"])

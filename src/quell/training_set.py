@@ -21,7 +21,9 @@ from pathlib import Path
 
 from .images import shown_together
 from .methods import LearnsMany
-from .pipeline import Options, describe_noise, known
+from .noise import describe_noise
+from .options import Options
+from .pipeline import known
 from .prepared import CacheError, Prepared, write_manifest
 from .run import Run, Voice
 from .series import IMAGE_ENDINGS, InputError, load, open_scan, sources_of, stem

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .. import outputs
-from ..outputs import Files
-from ..pipeline import Options
+from ..files import Files
+from ..options import Options
+from ..outputs import apply_file
 from ..voice import speaking
 from .options import (
     METHOD,
@@ -119,4 +119,4 @@ def apply(
     )
     command = shlex.join(["quell", *sys.argv[1:]])
     with speaking(quiet) as voice, piped(files) as real:
-        outputs.apply_file(real, options, force, command, voice, allow_mismatch)
+        apply_file(real, options, force, command, voice, allow_mismatch)

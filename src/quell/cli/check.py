@@ -7,8 +7,9 @@ import typer
 
 from ..checks import Finding, Look, check
 from ..methods import DEFAULT, METHODS
-from ..noise import remarks
-from ..pipeline import Options, as_real, describe_noise, noise_of, refuse_options
+from ..noise import describe_noise, remarks
+from ..options import Options, refuse_options
+from ..pipeline import as_real, noise_of
 from ..series import InputError, Series, load, load_map, mask_of
 from ..voice import printable
 from .options import Bval, Bvec, Coils, FourthAxis, Law, Mask, NoiseIn, Phase, Scan

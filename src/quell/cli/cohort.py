@@ -10,7 +10,7 @@ import typer
 from ..cohort import Cohort, Entry, denoise_participants, write_group
 from ..compare.running import DONE
 from ..methods import DEFAULT
-from ..pipeline import Options
+from ..options import Options
 from ..series import InputError
 from ..voice import printable, speaking
 from .options import (

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..compare import Comparison, as_text, compare_file
-from ..pipeline import Options
+from ..options import Options
 from ..voice import printable, speaking
 from .options import (
     INPUTS,

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from .. import outputs
-from ..outputs import Files
-from ..pipeline import Options
+from ..files import Files, report_beside
+from ..options import Options
+from ..outputs import denoise_file
 from ..series import InputError
 from ..voice import speaking
 from .options import IsQuiet, Preset
@@ -31,11 +31,11 @@ def demo(
         out=out,
         noise_out=folder / "noise.nii.gz",
         residual_out=folder / "residual.nii.gz",
-        report=outputs.report_beside(out),
+        report=report_beside(out),
     )
     command = f"quell demo {shlex.quote(str(folder))} --preset {preset}"
     with speaking(quiet) as voice:
-        outputs.denoise_file(written, Options(preset=preset), was_here, command, voice)
+        denoise_file(written, Options(preset=preset), was_here, command, voice)
     if not quiet:
         print(f"noisy scan   {written.scan}")
         print(f"result       {written.out}")

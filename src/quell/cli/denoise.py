@@ -5,14 +5,15 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from .. import outputs
+from ..files import Files, refuse_paths
 from ..methods import DEFAULT
-from ..outputs import Files
-from ..pipeline import Options, refuse_options
+from ..options import Options, refuse_options
+from ..outputs import denoise_file
 from ..series import InputError
 from ..voice import speaking
 from .live import refuse_page, shown
 from .options import (
+    DASH,
     FILE,
     INPUTS,
     METHOD,
@@ -53,7 +54,7 @@ from .options import (
     read_settings,
     report_of,
 )
-from .pipes import DASH, piped
+from .pipes import piped
 
 
 def denoise(
@@ -183,6 +184,6 @@ def denoise(
     command = shlex.join(["quell", *sys.argv[1:]])
     results = {"result": out} | ({"report": files.report} if files.report else {})
     with speaking(quiet) as plain, piped(files) as real:
-        outputs.refuse_paths(real, force)  # before a page is opened
+        refuse_paths(real, force)  # before a page is opened
         with shown(plain, live, port, no_browser, scan.name, results) as voice:
-            outputs.denoise_file(real, options, force, command, voice, allow_mismatch)
+            denoise_file(real, options, force, command, voice, allow_mismatch)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..compare import Comparison, Evaluation, as_text, evaluate_files
-from ..pipeline import Options
+from ..options import Options
 from ..voice import printable, speaking
 from .options import (
     FILE,

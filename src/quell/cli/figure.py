@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..compare import Figure, draw_files
-from ..pipeline import Options
+from ..options import Options
 from ..series import InputError
 from ..voice import printable, speaking
 from .options import (

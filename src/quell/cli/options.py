@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..outputs import report_beside
+from ..files import report_beside
 from ..series import InputError
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ..outputs import Files
+from ..files import Files
 from ..series import InputError
 from .options import DASH
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .. import outputs
 from ..kspace import COMBINATIONS
+from ..reconstructed import reconstruct_files
 from ..series import InputError, Series, stem
 from ..voice import speaking
 from .options import INPUTS, METHOD, OUTPUTS, IsQuiet, option
@@ -55,7 +55,7 @@ def reconstruct(
         raise InputError(f"--combine {combine} is unknown; give {', '.join(CHOICES)}", 2)
     command = shlex.join(["quell", *sys.argv[1:]])
     with speaking(quiet) as voice:
-        series = outputs.reconstruct_files(raw, out, axes, key, combine, force, command, voice)
+        series = reconstruct_files(raw, out, axes, key, combine, force, command, voice)
         voice.say(f"next: {next_command(out, series)}")
 
 

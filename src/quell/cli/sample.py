@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .. import outputs
+from ..sampled import sample_file
 from ..voice import speaking
 from .options import METHOD, OUTPUTS, Device, IsQuiet, Seed, option
 
@@ -34,4 +34,4 @@ def sample(
     measurement. Train with --method ddm2 --set levels=0: only then has it learned the whole chain.
     """
     with speaking(quiet) as voice:
-        outputs.sample_file(model, out, number, steps, seed, device, force, voice)
+        sample_file(model, out, number, steps, seed, device, force, voice)

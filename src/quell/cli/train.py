@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..pipeline import Options, refuse_options
+from ..options import Options, refuse_options
 from ..processes import connected, device_of_this, is_main
 from ..series import InputError
 from ..train_many import TrainingFiles, refuse_method, train_files

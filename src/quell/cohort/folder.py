@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compare.running import DONE, FAILED
-from ..pipeline import Options, refuse_options
+from ..options import Options, refuse_options
 from ..run import Voice, choose_device
 from ..series import InputError
 from ..train_many import refuse_method

@@ -15,7 +15,7 @@ from statistics import fmean, median
 from typing import Any
 
 from ..compare.running import DONE
-from ..pipeline import as_json, versions
+from ..record import as_json, versions
 from .judging import FIGURES
 from .manifest import Entry
 from .work import log_of

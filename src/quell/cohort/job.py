@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..pipeline import Options
+from ..options import Options
 from .bids import Dataset, Scan
 from .manifest import Entry, how_of
 from .names import derivative, report_of, uri

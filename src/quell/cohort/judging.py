@@ -8,9 +8,11 @@ import numpy as np
 
 from ..compare.folder import ADDED_NOISE
 from ..evaluate import Recorruption, headline, verdict
+from ..files import Files
 from ..models import read_model, signal_over_noise
-from ..outputs import Files
-from ..pipeline import Options, Result, denoise, settings_of
+from ..options import Options
+from ..pipeline import Result, denoise
+from ..record import settings_of
 from ..run import Voice
 from ..series import Series, load
 from .job import Job

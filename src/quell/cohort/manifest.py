@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compare.running import DONE, NUMBERS, Outcome
-from ..pipeline import Options
+from ..options import Options
 from .names import LOGS, inside
 
 NOT_BYTES = {"threads"}  # options that decide how fast, not what

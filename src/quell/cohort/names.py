@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ..pipeline import as_json
+from ..record import as_json
 from ..series import InputError, replacing
 from .bids import Dataset, Scan
 

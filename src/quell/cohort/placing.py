@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..outputs import Files
-from ..pipeline import Result, as_json
+from ..files import Files
+from ..pipeline import Result
+from ..record import as_json
 from ..series import InputError, Series, bvals_of, open_scan, replacing, stem, write_mask
 from .job import Job
 from .names import DESCRIPTIONS, HIDDEN, inside, sidecar_of

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ..models import read_model
-from ..outputs import stem
-from ..pipeline import Options, as_json
+from ..options import Options
 from ..processes import connected
+from ..record import as_json
 from ..run import Voice, choose_device
-from ..series import InputError, open_scan, replacing
+from ..series import InputError, open_scan, replacing, stem
 from ..train_many import TrainingFiles, train_files
 from .job import Job
 from .manifest import inputs_of

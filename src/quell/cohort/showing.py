@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..compare.running import DONE
 from ..evaluate.verdict import LEVELS
 from ..methods import find
-from ..pipeline import versions
+from ..record import versions
 from ..run import Voice
 from ..series import InputError, replacing
 from .bids import Dataset

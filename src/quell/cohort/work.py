@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..compare.running import DONE, FAILED
-from ..outputs import Files, denoise_file
-from ..pipeline import Options, as_json
+from ..files import Files
+from ..options import Options
+from ..outputs import denoise_file
+from ..record import as_json
 from ..series import InputError, replacing
 from ..voice import Lines, printable
 from .job import Job

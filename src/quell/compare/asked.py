@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..outputs import refuse_place
+from ..files import refuse_place
 from ..series import InputError
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..methods import find, make, names
-from ..pipeline import Options, refuse_scan
+from ..options import Options, refuse_scan
 from ..series import InputError, Series
 
 PLACES = re.compile(r"\{(in|out|bval|bvec|mask|threads)\}")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..evaluate import shells
-from ..outputs import refuse_ending, refuse_place
-from ..pipeline import Options, known
+from ..files import refuse_ending, refuse_place
+from ..options import Options
+from ..pipeline import known
 from ..run import Run, Voice, set_threads
 from ..series import InputError, Series, load, load_map, mask_of, open_scan, stem
 from ..voice import printable
 from .evaluating import names_of
-from .judging import read_result
+from .results import read_result
 
 if TYPE_CHECKING:
     from ..report import PaperFacts

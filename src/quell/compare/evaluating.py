@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..pipeline import Options
+from ..options import Options
 from ..run import Voice, set_threads
 from ..series import InputError, load, stem
 from .asked import Comparison
 from .contestants import NOISY
 from .examining import Evaluation, Examiner
-from .judging import judge_of, read_result
+from .judging import judge_of
+from .results import read_result
 from .showing import write_page, write_tables
 from .table import Row, ranked
 

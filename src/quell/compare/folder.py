@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..evaluate import Recorruption
-from ..pipeline import Options
+from ..options import Options
 from ..run import Voice, set_threads
 from ..series import InputError, Series, copy_gradients, load, sources_of, write_nifti
 from .asked import Comparison
@@ -32,7 +32,8 @@ from .contestants import (
     quells_own,
     refuse_twins,
 )
-from .judging import Judge, judge_of, read_result
+from .judging import Judge, judge_of
+from .results import read_result
 from .running import DONE, FAILED, Outcome, run
 from .showing import write_page, write_tables
 from .table import COLUMNS, Row, cell, columns_of, ranked, remark_of

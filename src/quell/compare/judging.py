@@ -14,7 +14,6 @@ Trap    A reference that holds the noise of the scan itself would praise whoever
         it is refused.
 """
 
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -37,11 +36,13 @@ from ..evaluate import (
     tensor_maps,
     tensor_prediction,
 )
+from ..fingerprints import checksum
 from ..noise import NoiseModel
-from ..pipeline import Options, known
+from ..options import Options
+from ..pipeline import known
 from ..run import Run
 from ..scaling import Stabiliser
-from ..series import InputError, Series, load, load_map, open_scan
+from ..series import InputError, Series, load, load_map
 from .asked import Comparison
 
 ERODED = 2  # voxels off the mask for a repeat: at the rim, motion would pass for error
@@ -149,12 +150,11 @@ class Judge:
     @cached_property
     def key(self) -> str:
         """Changes with the reference, the mask and the noise model."""
-        crc = zlib.crc32(np.ascontiguousarray(self.scan.where).tobytes())
         known = (self.scan.bvals, self.scan.bvecs, self.noise.levels, self.noise.covariance)
         beside = [] if self.reference is None else [*self.reference.data]
         beside += [] if self.more is None else [*self.more.target]
-        for array in (self.noise.sigma, *beside, *(one for one in known if one is not None)):
-            crc = zlib.crc32(np.ascontiguousarray(array).tobytes(), crc)
+        beside += [one for one in known if one is not None]
+        crc = checksum([self.scan.where, self.noise.sigma, *beside])
         law = f"{self.noise.law}, N = {self.noise.n_coils}"
         return f"{version('quell')}/{self.words}/{law}/{crc:08x}"
 
@@ -296,27 +296,6 @@ def judge_of(scan: Series, asked: Comparison, options: Options) -> Judge:
     noise_map = None if asked.noise_in is None else load_map(asked.noise_in, scan)
     scan, _, _, noise, _ = known(scan, options, Run(), noise_map=noise_map)
     return Judge.of(scan, noise, asked.truth, asked.repeat)
-
-
-def read_result(path: Path, scan: Series) -> np.ndarray:
-    """What a contestant wrote, (X, Y, Z, V); InputError where it is not this scan, denoised."""
-    if not path.is_file():
-        raise InputError("it wrote no result")
-    try:
-        image = open_scan(path)
-        data = np.asarray(image.dataobj, dtype=np.float32)
-    except Exception as error:  # nibabel has many
-        raise InputError(f"its result can't be read ({type(error).__name__})") from None
-    if data.ndim == 3:
-        data = data[..., None]
-    if data.shape != scan.data.shape or not np.allclose(image.affine, scan.affine, atol=1e-3):
-        raise InputError(
-            f"its result is {data.shape} and the scan {scan.data.shape}, or lies elsewhere"
-        )
-    bad = int(np.count_nonzero(~np.isfinite(data[scan.where])))
-    if bad:
-        raise InputError(f"its result holds {bad} values in the mask that are not numbers")
-    return np.nan_to_num(data, copy=False)
 
 
 def plain(value: float) -> float | None:

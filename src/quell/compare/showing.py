@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ..pipeline import Options, describe_noise, versions
+from ..noise import describe_noise
+from ..options import Options
+from ..record import versions
 from ..series import replacing
 from .asked import Comparison
-from .judging import Judge, read_result
+from .judging import Judge
+from .results import read_result
 from .running import DONE
 from .table import (
     COLUMNS,

@@ -33,11 +33,6 @@ class KSpace:
         """V."""
         return int(self.data.shape[4])
 
-    @property
-    def image_shape(self) -> tuple[int, int, int, int]:
-        """(X, Y, Z, V) of the images that come of it."""
-        return (*self.image_size, int(self.data.shape[2]), self.n_repetitions)
-
 
 def join(scans: list[KSpace]) -> KSpace:
     """Several raw scans of one protocol as the repetitions of one.

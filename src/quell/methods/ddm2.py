@@ -26,21 +26,14 @@ import torch
 from torch import Tensor
 
 from .. import noise as noise_model
+from ..chains import Chain, draw_images, keep_distances, keep_spread, walk_from_states
 from ..consistency import consistent, keep_means
 from ..intensities import PER, Intensities
 from ..matching import MATCHINGS, calibrate, match, match_variance
 from ..noise import NoiseModel
 from ..predictor import AS_PUBLISHED, NETWORKS, Predictor, VolumePredictor
 from ..run import Run, State, onto
-from ..sampling import (
-    RULES,
-    Chain,
-    Sampler,
-    draw_images,
-    keep_distances,
-    keep_spread,
-    walk_from_states,
-)  # fmt: skip
+from ..sampling import RULES, Sampler
 from ..schedule import Schedule, like, reverse_warmup
 from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
 from ..settings import check_settings

@@ -29,12 +29,13 @@ from torch import Tensor, nn
 
 from ..consistency import keep_means
 from ..images import Images
+from ..muon import Muon
 from ..noise import NoiseModel
 from ..run import Run, State
 from ..series import InputError, Series
 from ..settings import check_settings
 from ..slices import map_slices
-from ..trainer import Muon, fastest
+from ..trainer import fastest
 from ..unet import UNet, UNetSettings, weights_from
 
 

@@ -26,12 +26,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..chains import Chain, keep_distances, walk_series
 from ..consistency import consistent, keep_means
 from ..intensities import PER, Intensities
 from ..noise import NoiseModel, mean_and_covariance, shuffled
 from ..predictor import AS_PUBLISHED, NETWORKS, Predictor
 from ..run import Run, State, onto
-from ..sampling import RULES, Chain, Sampler, keep_distances, run_walk, walk_series
+from ..sampling import RULES, Sampler, run_walk
 from ..schedule import Schedule, like, reverse_warmup
 from ..series import NEIGHBOURS, InputError, Series, prior_volumes, shells
 from ..settings import check_settings

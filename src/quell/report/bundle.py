@@ -25,10 +25,10 @@ from .figures import (
     PLANES,
     Theme,
     View,
-    _draw_plane,
-    _dress,
-    _letter_edges,
     cuts,
+    draw_plane,
+    dress,
+    letter_edges,
     png,
     view_of,
 )
@@ -97,9 +97,9 @@ def bundle_picture(
         picture, wide, tall = pictures[name]
         wide, tall = wide * scale, max(1.0, tall * scale)
         axes = figure.add_axes(_share((width - wide) / 2, top - MARGIN - tall, wide, tall, size))
-        _draw_plane(axes, picture, dim, "gray")
+        draw_plane(axes, picture, dim, "gray")
         _draw_streamlines(axes, bundle, view, AXES[name])
-        _letter_edges(axes, LETTERS[name], size=max(7.0, width / 50))
+        letter_edges(axes, LETTERS[name], size=max(7.0, width / 50))
         top -= tall + 2 * MARGIN
     _draw_scale(figure, _share(width / 4, BAR - 16, width / 2, 7, size))
     return png(figure)
@@ -117,7 +117,7 @@ def fbc_histogram(bundles: Mapping[str, Bundle], theme: Theme = LIGHT) -> bytes:
     colours = colormaps[COLOURS](LogNorm(LOW, HIGH, clip=True)(np.sqrt(edges[1:] * edges[:-1])))
     for (left, right), (name, bundle) in zip(panels, bundles.items(), strict=True):
         for axes, values in ((left, bundle.rfbc), (right, np.concatenate([[], *bundle.lfbc]))):
-            _dress(axes, theme)
+            dress(axes, theme)
             counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
             axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colours)
         left.axvline(COHERENT, color=theme.ink, lw=1, ls="--")

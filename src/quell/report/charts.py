@@ -11,7 +11,7 @@ from ..evaluate import shells
 from ..evaluate.spectrum import ResidualSpectrum, residual_spectrum
 from ..evaluate.verdict import VOLUME_RATIO, shell_name
 from .facts import ReportFacts
-from .figures import DARK, DPI, LIGHT, Theme, _dress, _legend, chart_axes, png
+from .figures import DARK, DPI, LIGHT, Theme, add_legend, chart_axes, dress, png
 from .pictures import image_of
 
 STACKED = 5.2, 3.6  # inches, of two panels one below the other
@@ -65,7 +65,7 @@ def loss_chart(losses: Sequence[float], theme: Theme) -> bytes:
         axes.set_yscale("log")
     axes.set_xlabel("recorded step")
     axes.set_ylabel("loss")
-    _legend(axes, theme)
+    add_legend(axes, theme)
     return png(figure)
 
 
@@ -92,7 +92,7 @@ def autocorrelation_chart(measured: np.ndarray, expected: np.ndarray, theme: The
     axes.set_ylim(min(-0.1, values.min() - 0.1), max(0.4, values.max() + 0.15))
     axes.set_xticks(at, ["x", "y", "z"])
     axes.set_ylabel("correlation of neighbours")
-    _legend(axes, theme)
+    add_legend(axes, theme)
     return png(figure)
 
 
@@ -120,8 +120,8 @@ def volume_chart(
     lower.set_xlabel("volume")
     lower.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (upper, lower):
-        _dress(axes, theme)
-    _legend(upper, theme)
+        dress(axes, theme)
+    add_legend(upper, theme)
     figure.subplots_adjust(**ROOM)
     return png(figure)
 
@@ -151,10 +151,10 @@ def shell_chart(facts: ReportFacts, theme: Theme) -> bytes:
     lower.set_ylim(0, max(1.3, 1.1 * float(np.nanmax(ratio))))
     lower.set_ylabel("residual sd / σ")
     for axes in (upper, lower):
-        _dress(axes, theme)
+        dress(axes, theme)
         axes.set_xticks(at, names)
         axes.set_xlim(-1, len(groups))
-    _legend(upper, theme)
+    add_legend(upper, theme)
     figure.subplots_adjust(**ROOM)
     return png(figure)
 
@@ -163,7 +163,7 @@ def power_chart(power: ResidualSpectrum, theme: Theme) -> bytes:
     """The residual's power over spatial frequency, beside the noise model's."""
     figure, axes = chart_axes(theme, 2.6)
     draw_power(axes, [("residual", power)], (theme.after,), theme)
-    _legend(axes, theme)
+    add_legend(axes, theme)
     return png(figure)
 
 
@@ -203,7 +203,7 @@ def steps_chart(facts: ReportFacts, theme: Theme) -> bytes:
     axes.set_ylabel("how many")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes, theme)
+    add_legend(axes, theme)
     return png(figure)
 
 
@@ -221,7 +221,7 @@ def spectrum_chart(eigenvalues: np.ndarray, edge: float | None, theme: Theme) ->
     axes.plot(index[is_signal], values[is_signal], "o", ms=4, color=theme.after, label="signal")
     if edge is not None:
         axes.axhline(edge, color=theme.ink, lw=1, ls="--")
-        _legend(axes, theme)
+        add_legend(axes, theme)
     if values.size and values.min() > 0:
         axes.set_yscale("log")
     axes.set_xlabel("component")

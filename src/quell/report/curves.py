@@ -10,7 +10,7 @@ from ..evaluate import shells
 from ..evaluate.spectrum import ResidualSpectrum
 from ..evaluate.verdict import shell_name
 from .charts import draw_power
-from .figures import LIGHT, _dress, _legend
+from .figures import LIGHT, add_legend, dress
 from .lettering import SMALL, shortened
 
 # apart for the colour-blind, too, and in the order in which results come (Okabe and Ito)
@@ -22,8 +22,8 @@ def draw_spectra(names: Sequence[str], spectra: Sequence[ResidualSpectrum], axes
     """The power of what each result removed, beside the noise model's."""
     found = list(zip(_in_legend(names), spectra, strict=True))
     draw_power(axes, found, COLOURS, LIGHT, thick=1.0)
-    _dress(axes, LIGHT, SMALL)
-    _legend(axes, LIGHT, SMALL)
+    dress(axes, LIGHT, SMALL)
+    add_legend(axes, LIGHT, SMALL)
 
 
 def draw_volumes(names: Sequence[str], ratios: Sequence[np.ndarray], axes: Axes) -> None:
@@ -68,8 +68,8 @@ def _finish_ratios(shown: Sequence[np.ndarray], axes: Axes) -> None:
     highest = max(float(np.nanmax(values)) for values in shown)
     axes.set_ylim(0, 1.35 * max(1.0, highest))
     axes.set_ylabel("residual sd / σ")
-    _dress(axes, LIGHT, SMALL)
-    _legend(axes, LIGHT, SMALL)
+    dress(axes, LIGHT, SMALL)
+    add_legend(axes, LIGHT, SMALL)
 
 
 def _in_legend(names: Sequence[str]) -> list[str]:

@@ -170,20 +170,20 @@ def comparison_figure(
             box = (left / (width * len(columns)), bottom / total,
                    wide / (width * len(columns)), height / total)  # fmt: skip
             axes = figure.add_axes(box)
-            _draw_plane(axes, picture, windows[i], colours[i])
-            _letter_edges(axes, LETTERS[name], size=max(7.0, width / 50))
+            draw_plane(axes, picture, windows[i], colours[i])
+            letter_edges(axes, LETTERS[name], size=max(7.0, width / 50))
             top -= height + 2 * MARGIN
     return png(figure)
 
 
-def _draw_plane(axes: Axes, picture: np.ndarray, window: tuple[float, float], colours: str) -> None:
+def draw_plane(axes: Axes, picture: np.ndarray, window: tuple[float, float], colours: str) -> None:
     # "none", not "nearest": an SVG or PDF then holds the voxels themselves
     axes.imshow(picture, cmap=colours, vmin=window[0], vmax=window[1], origin="lower",
                 aspect="auto", interpolation="none")  # fmt: skip
     axes.set_axis_off()
 
 
-def _letter_edges(axes: Axes, letters: str, size: float, away: float = 6.48) -> None:
+def letter_edges(axes: Axes, letters: str, size: float, away: float = 6.48) -> None:
     """The plane's letters, so many points from its edges; below 0 inside."""
     behind = {"facecolor": "black", "alpha": 0.5, "lw": 0, "pad": 0.8}
     spots = [(0, 0.5, -away, 0), (1, 0.5, away, 0), (0.5, 0, 0, -away), (0.5, 1, 0, away)]
@@ -197,7 +197,7 @@ def chart_axes(theme: Theme, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.2, height), dpi=1.5 * DPI, facecolor=theme.paper)
     figure.subplots_adjust(left=0.14, right=0.98, top=0.96, bottom=0.2)
     axes = figure.add_subplot()
-    _dress(axes, theme)
+    dress(axes, theme)
     return figure, axes
 
 
@@ -206,13 +206,13 @@ def scatter_axes(theme: Theme, n: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(3.3 * n, 3.2), dpi=1.3 * DPI, facecolor=theme.paper)
     panels = [figure.add_subplot(1, n, i + 1) for i in range(n)]
     for axes in panels:
-        _dress(axes, theme)
+        dress(axes, theme)
         axes.set_box_aspect(1)
     figure.subplots_adjust(left=0.24 / n + 0.02, right=0.98, top=0.97, bottom=0.16, wspace=0.32)
     return figure, panels
 
 
-def _dress(axes: Axes, theme: Theme, size: float = 9) -> None:
+def dress(axes: Axes, theme: Theme, size: float = 9) -> None:
     axes.set_facecolor(theme.paper)
     axes.tick_params(colors=theme.ink, labelsize=size, length=3)
     axes.xaxis.label.set_color(theme.ink)
@@ -224,7 +224,7 @@ def _dress(axes: Axes, theme: Theme, size: float = 9) -> None:
         spine.set_color(theme.faint)
 
 
-def _legend(axes: Axes, theme: Theme, size: float = 9) -> None:
+def add_legend(axes: Axes, theme: Theme, size: float = 9) -> None:
     axes.legend(frameon=False, fontsize=size, labelcolor=theme.ink, ncols=2, loc="best")
 
 

@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..series import InputError, replacing
-from .figures import LIGHT, _draw_plane, _letter_edges, rendered
+from .figures import LIGHT, draw_plane, letter_edges, rendered
 from .lettering import INCH, SMALL, TEXT, shortened, wide
 from .pictures import BAR, number
 
@@ -43,8 +43,6 @@ SETTINGS: Any = {  # matplotlib types each key by itself
     "axes.linewidth": 0.6,
 }
 METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-
-Place = tuple[float, float, float, float]  # left, bottom, width, height
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,9 +193,9 @@ class _Drawing:
 
     def _draw_picture(self, panel: Panel, left: float, top: float) -> None:
         axes = self._axes(left, top, self.wide, self.high)
-        _draw_plane(axes, panel.pixels, panel.window, panel.colours)
+        draw_plane(axes, panel.pixels, panel.window, panel.colours)
         if self.is_first:
-            _letter_edges(axes, self.sheet.letters, SMALL, away=-4.5)
+            letter_edges(axes, self.sheet.letters, SMALL, away=-4.5)
             self.is_first = False
 
     def _draw_heading(self, title: str, left: float, mm: float, top: float) -> None:
@@ -218,7 +216,7 @@ class _Drawing:
         bar = max(2.0, min(BAR_MM[0], span - sum(beside)))
         start, middle = left + (span - sum(beside) - bar) / 2 + beside[0], top + FOOT / 2
         axes = self._axes(start, middle - BAR_MM[1] / 2, bar, BAR_MM[1])
-        _draw_plane(axes, np.linspace(low, high, BAR)[None], (low, high), colours)
+        draw_plane(axes, np.linspace(low, high, BAR)[None], (low, high), colours)
         self._write(start - 0.8, middle, texts[0], ha="right", size=SMALL)
         self._write(start + bar + 0.8, middle, texts[1], ha="left", size=SMALL)
 

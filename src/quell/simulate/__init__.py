@@ -1,11 +1,12 @@
 """What is scanned with a known truth, and the noise to put on it: a phantom, laws, coils.
 
-Reading order: phantom, schemes, corruption, coils.
+Reading order: phantom, anatomy, fibres, schemes, corruption, coils.
 """
 
+from .anatomy import PhantomSettings
 from .coils import Acquired, Acquisition, acquire, image_phase, sensitivities
 from .corruption import corrupt, g_factor
-from .phantom import INSTANCES, Phantom, PhantomSettings, phantom
+from .phantom import INSTANCES, Phantom, phantom
 from .schemes import even_directions
 
 __all__ = [

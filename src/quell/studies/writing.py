@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..outputs import refuse_place
-from ..pipeline import as_json, versions
+from ..files import refuse_place
+from ..record import as_json, versions
 from ..series import InputError, Series, copy_gradients, replacing, stem, write_nifti
-from ..simulate.phantom import TISSUES
+from ..simulate.anatomy import TISSUES
 from .simulated import Simulated
 from .study import Study
 

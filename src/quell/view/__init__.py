@@ -6,7 +6,7 @@ Here    `scans` is what can be asked of the files, `server` who may ask, `page` 
         `niivue` is the viewer, as published.
 """
 
-from .scans import MAX_FILES, Scans, open_scans
+from .scans import Scans, open_scans
 from .server import Server
 
-__all__ = ["MAX_FILES", "Scans", "open_scans", "Server"]
+__all__ = ["Scans", "open_scans", "Server"]
