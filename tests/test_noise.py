@@ -413,3 +413,15 @@ def test_sigma_learned_from_a_scan_is_that_of_the_scanners_noise_only_volumes():
     assert gain == pytest.approx(1, abs=0.1)
     assert deviation < 0.2  # the scan's own noise-only volumes at b=3000 deviate by 0.18
     assert up_to_a_factor(sigma, local_sigma(weakest, mask)[mask])[1] < 0.08
+
+
+@pytest.mark.parametrize("lag_1", [0.0, 0.4])
+def test_noise_alone_has_no_eigenvalue_above_its_edge(lag_1):
+    rng, shape, V = np.random.default_rng(4), (40, 40, 12), 60
+    mask = np.ones(shape, bool)
+    own = replace(
+        model((lag_1, lag_1, 0.0), shape), eigenvalues=np.ones(V), n_voxels=int(mask.sum())
+    )
+    y = np.stack([own.draw_volume(rng) for _ in range(V)], axis=3)
+    largest = principal_components(y[mask])[1][0]
+    assert largest == pytest.approx(own.edge, rel=0.03)

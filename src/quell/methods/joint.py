@@ -270,7 +270,7 @@ class Components:
         mean, values, vectors = principal_components(scan.data[scan.where])
         ev = values - 1.0
         own = noise.to_add(joint.noise)
-        least = max(joint.least_signal, own.edge(int(scan.where.sum())) - 1)
+        least = max(joint.least_signal, own.edge - 1)
         K = max(1, int((ev > least).sum()))
         U = np.ascontiguousarray(vectors[:, :K], dtype=np.float32)
         x = np.zeros((*scan.data.shape[:2], scan.data.shape[2] + 2, K), dtype=np.float32)

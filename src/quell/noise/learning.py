@@ -72,7 +72,10 @@ def learn(
     sigma = continue_outside(series, mask, scale, images)
     covariance = autocorrelation(images.values, mask)
     source = images.source + found
-    return NoiseModel(sigma, covariance, law, n_coils, source, len(images.values), images.spectrum)
+    return NoiseModel(
+        sigma, covariance, law, n_coils, source, len(images.values), images.spectrum,
+        n_voxels=int(mask.sum()),
+    )  # fmt: skip
 
 
 def _with_given_map(
@@ -85,12 +88,12 @@ def _with_given_map(
     found = 1.0 if "counts as noise" in images.source else float(np.sqrt(np.mean(images.values**2)))
     return NoiseModel(
         sigma, covariance, law, n_coils, "map given", len(images.values), images.spectrum,
-        found_over_given=found,
+        found_over_given=found, n_voxels=int(mask.sum()),
     )  # fmt: skip
 
 
 def _usable(sigma: np.ndarray, series: Series, mask: np.ndarray) -> np.ndarray:
-    """A given noise map, its holes outside the mask fill; InputError where it can't be used."""
+    """A given noise map, its holes outside the mask filled; InputError where it can't be used."""
     if sigma.shape != series.data.shape[:3]:
         raise InputError(
             f"the noise map is {sigma.shape} and the scan {series.data.shape[:3]}; "
@@ -155,5 +158,6 @@ def _of_background(
     spectrum = principal_components(data[mask] / levels)[1]
     relative = levels / centre if np.ptp(levels) > 0.03 * centre and given is None else None
     return NoiseModel(
-        sigma, covariance, law, n_coils, source, 0, spectrum, relative, found, head
+        sigma, covariance, law, n_coils, source, 0, spectrum, relative, found, head,
+        int(mask.sum()),
     )  # fmt: skip

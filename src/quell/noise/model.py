@@ -27,6 +27,7 @@ class NoiseModel:
     levels              (V,)  noise of each volume over sigma; None: the same in all
     found_over_given    noise found in the scan over that of a given map; 1 where none was given
     head_over_air       least noise in the head over that of the air; 1 where air was not used
+    n_voxels            that the eigenvalues were computed from; 0 where that is not known
     """
 
     sigma: np.ndarray
@@ -39,6 +40,7 @@ class NoiseModel:
     levels: np.ndarray | None = None
     found_over_given: float = 1.0
     head_over_air: float = 1.0
+    n_voxels: int = 0
 
     def in_units_of_sigma(self) -> "NoiseModel":
         """The model of the series that `Scale` made: Gaussian, sigma = 1, same correlation."""
@@ -55,14 +57,16 @@ class NoiseModel:
         """The noise that a method adds on purpose; kind: one of ADDED."""
         return {"measured": self, "white": self.as_white()}[kind]
 
-    def edge(self, n_voxels: int) -> float:
-        """The largest eigenvalue over volumes that noise alone would have in so many voxels.
+    @property
+    def edge(self) -> float:
+        """The largest of the eigenvalues that noise alone would have; 1 where that is not known.
 
         (1 + √γ)², γ = V / n (Marchenko and Pastur 1967), units of sigma². Of voxels whose noise
         correlates, n counts those that are independent: n_voxels / Σ correlation².
         """
-        n = n_voxels / float((self.covariance**2).sum())
-        return float((1 + np.sqrt(len(self.eigenvalues) / n)) ** 2)
+        dependence = float((self.covariance**2).sum())
+        gamma = len(self.eigenvalues) * dependence / self.n_voxels if self.n_voxels else 0.0
+        return float((1 + np.sqrt(gamma)) ** 2)
 
     def lag_one(self) -> tuple[float, float, float]:
         """Correlation of neighbours along x, y and z."""
