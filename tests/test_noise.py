@@ -413,3 +413,10 @@ def test_sigma_learned_from_a_scan_is_that_of_the_scanners_noise_only_volumes():
     assert gain == pytest.approx(1, abs=0.1)
     assert deviation < 0.2  # the scan's own noise-only volumes at b=3000 deviate by 0.18
     assert up_to_a_factor(sigma, local_sigma(weakest, mask)[mask])[1] < 0.08
+
+
+@pytest.mark.parametrize("factor", [1e34, 1e-42])
+def test_values_too_large_or_too_small_to_reckon_with_are_refused(series, factor):
+    scan = replace(series, data=(series.data * np.float64(factor)).astype(np.float32))
+    with pytest.raises(InputError, match="no noise can be learned"):
+        learn(scan, np.ones(scan.data.shape[:3], bool))

@@ -359,3 +359,25 @@ def test_voxel_edges_come_from_the_affine():
     assert series.voxel_mm == (2, 2, 3)
     assert series.n_volumes == 3
     assert not series.is_b0.any()
+
+
+def test_an_offset_that_is_no_number_is_refused(tmp_path):
+    path = save(tmp_path / "dwi.nii")
+    raw = bytearray(path.read_bytes())
+    raw[108:112] = np.float32(np.inf).tobytes()  # vox_offset
+    path.write_bytes(raw)
+    assert "is not a readable NIfTI file" in complaint(path)
+
+
+def test_a_mask_for_a_scan_that_lies_nowhere_is_refused(tmp_path):
+    mask = save(tmp_path / "mask.nii", np.ones((7, 6, 5), np.uint8))
+    raw = bytearray(nib.Nifti1Image(integers(), AFFINE).to_bytes())
+    raw[280:296] = np.full(4, np.nan, np.float32).tobytes()  # srow_x
+    (tmp_path / "dwi.nii").write_bytes(raw)
+    assert "lies elsewhere" in complaint(tmp_path / "dwi.nii", mask=mask)
+
+
+def test_a_head_without_contrast_has_a_mask():
+    data = np.full((8, 8, 2, 1), 1e6, np.float32)
+    data[2:6, 2:6] = np.nextafter(np.float32(1e6), np.float32(2e6))  # too alike for a histogram
+    assert brain_mask(data).any()

@@ -1,6 +1,7 @@
 """Beside: the text files of a scan, FSL gradients and the BIDS sidecar."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,27 @@ def read_bvecs(path: Path, n_volumes: int, bvals: np.ndarray | None) -> np.ndarr
     return bvecs
 
 
+def read_json(path: Path) -> Any:
+    """What a json says; its numbers that JSON has not (NaN, Infinity, 1e999) are null.
+
+    Raises OSError for what is no file, ValueError or RecursionError for what is no JSON.
+    """
+    if not path.is_file():  # a pipe would be waited for, and a device may have no end
+        raise OSError(f"{path.name} is no file")
+    text = path.read_text(encoding="utf-8-sig")
+    return json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+
+
+def _finite(digits: str) -> float | None:
+    return number if math.isfinite(number := float(digits)) else None
+
+
 def read_sidecar(path: Path) -> dict[str, Any]:
     """The json beside the scan, {} if there is none."""
     if not path.is_file():
         return {}
     try:
-        sidecar = json.loads(path.read_text(encoding="utf-8-sig"))
+        sidecar = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is not readable JSON ({first_line(error)}); correct it or move it away"

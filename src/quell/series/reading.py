@@ -19,7 +19,9 @@ from .scan import B0_MAX, InputError, Series, first_line, stem
 
 GRID_TOLERANCE = 1e-3  # largest difference between two affines of one grid, mm
 GZIP_MAX_RATIO = 1100  # deflate cannot pack tighter than about 1032 : 1
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+UNREADABLE = (
+    OSError, EOFError, ValueError, OverflowError, zlib.error, ImageFileError, HeaderDataError,
+)  # fmt: skip
 
 
 def load(
@@ -301,7 +303,7 @@ def _as_the_scan(image: Any, affine: np.ndarray) -> Any:
     MRtrix takes both for a matter of storage: its tools write a mask in another order than the
     scan's.
     """
-    if len(image.shape) < 3 or not np.all(np.isfinite(image.affine)):
+    if len(image.shape) < 3 or not np.all(np.isfinite([image.affine, affine])):
         return image
     axes = [nib.orientations.io_orientation(one) for one in (image.affine, affine)]
     if np.isnan(axes).any() or np.array_equal(*axes):
