@@ -381,3 +381,11 @@ def test_a_head_without_contrast_has_a_mask():
     data = np.full((8, 8, 2, 1), 1e6, np.float32)
     data[2:6, 2:6] = np.nextafter(np.float32(1e6), np.float32(2e6))  # too alike for a histogram
     assert brain_mask(data).any()
+
+
+def test_sizes_below_zero_are_refused(tmp_path):
+    path = save(tmp_path / "dwi.nii")
+    raw = bytearray(path.read_bytes())
+    raw[42:46] = np.array([-7, -6], np.int16).tobytes()  # dim[1] and dim[2]: their product is fine
+    path.write_bytes(raw)
+    assert "holds no voxels" in complaint(path)

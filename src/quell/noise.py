@@ -205,7 +205,7 @@ def learn(
     images = _noise_images(series, mask, scale)
     sigma = sigma * _noise_left(images, mask, series)
     scale = Scale.of(_known(sigma), law, n_coils)
-    sigma = _continue_outside(series, mask, scale, images)
+    sigma = _known(_continue_outside(series, mask, scale, images))
     covariance = _autocorrelation(images.values, mask)
     source = images.source + found
     return NoiseModel(sigma, covariance, law, n_coils, source, len(images.values), images.spectrum)

@@ -196,7 +196,7 @@ def _refuse_damaged(path: Path) -> None:
 def _refuse_shape(path: Path, shape: tuple[int, ...]) -> None:
     """Raise InputError unless the scan is (X, Y, Z, V), or one image (X, Y, Z)."""
     size = " x ".join(map(str, shape))
-    if math.prod(shape) == 0:
+    if min(shape, default=0) < 1:
         raise InputError(f"{path} holds no voxels ({size}); convert the scan again")
     if len(shape) < 3:
         raise InputError(
