@@ -7,6 +7,7 @@ Here    A worker that dies gives its scan back, which goes to another; a scan th
 """
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,7 @@ class Admission:
     idle: Callable[[int], None] = lambda n: None
     running: dict[Any, tuple[Waiting, Worker]] = field(default_factory=dict)
     ended: "SimpleQueue[Any]" = field(default_factory=SimpleQueue)
+    fits: float = math.inf  # bytes; nothing that waits needs more
 
     def run(self) -> None:
         """Until nothing waits and nothing runs."""
@@ -118,6 +120,9 @@ class Admission:
         if not workers:
             return
         most = max(worker.memory for worker in workers)
+        if most >= self.fits:
+            return
+        self.fits = most
         for item in [w for w in self.waiting if w.need > most]:
             self.waiting.remove(item)
             why = (

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Self, get_args, get_origin, get_type_hints
 
@@ -58,7 +59,7 @@ class Outcome:
         Raises TypeError or KeyError for fields that are missing, unknown or of another kind.
         """
         numbers = {n: float("nan") if known[n] is None else known[n] for n in NUMBERS}
-        made, kinds = cls(**{**known, **numbers}), get_type_hints(cls)
+        made, kinds = cls(**{**known, **numbers}), _kinds(cls)
         for name, value in vars(made).items():
             if not _fits(value, kinds[name]):
                 raise TypeError(f"{name} is no {kinds[name]}")
@@ -72,6 +73,9 @@ class Outcome:
 
 
 NUMBERS = ("seconds", "memory")
+
+
+_kinds = cache(get_type_hints)  # thousands of records are read
 
 
 def _fits(value: Any, kind: Any) -> bool:

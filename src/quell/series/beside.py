@@ -2,12 +2,15 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .scan import B0_MAX, InputError, first_line, stem
+
+DEEPEST = 64  # levels of a json; BIDS has three or four
 
 
 def beside(path: Path, kind: str, n_volumes: int) -> Path | None:
@@ -79,7 +82,19 @@ def read_json(path: Path) -> Any:
     if not path.is_file():  # a pipe would be waited for, and a device may have no end
         raise OSError(f"{path.name} is no file")
     text = path.read_text(encoding="utf-8-sig")
-    return json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+    said = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+    level = [said]
+    for _ in range(DEEPEST):
+        level = [v for x in level for v in _inside(x)]
+    if level:  # what is read has to be written, too
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    return said
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _finite(digits: str) -> float | None:

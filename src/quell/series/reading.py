@@ -49,6 +49,8 @@ def load(
     path = Path(path)
     image = _open(path)
     _refuse_shape(path, image.shape)
+    if not np.all(np.isfinite(image.affine)):
+        raise InputError(f"the header of {path} says no place in space; convert the scan again")
     _refuse_damaged(path)
     data, bad, n_bad = _read_volumes(path, image)
     if phase is not None:
@@ -303,7 +305,7 @@ def _as_the_scan(image: Any, affine: np.ndarray) -> Any:
     MRtrix takes both for a matter of storage: its tools write a mask in another order than the
     scan's.
     """
-    if len(image.shape) < 3 or not np.all(np.isfinite([image.affine, affine])):
+    if len(image.shape) < 3 or not np.all(np.isfinite(image.affine)):
         return image
     axes = [nib.orientations.io_orientation(one) for one in (image.affine, affine)]
     if np.isnan(axes).any() or np.array_equal(*axes):
