@@ -59,7 +59,7 @@ class Outcome:
         Raises TypeError or KeyError for fields that are missing, unknown or of another kind.
         """
         numbers = {n: float("nan") if known[n] is None else known[n] for n in NUMBERS}
-        made, kinds = cls(**{**known, **numbers}), _kinds(cls)
+        made, kinds = cls(**{**known, **numbers}), _kinds(cls)  # type: ignore[arg-type]  # a class is hashable
         for name, value in vars(made).items():
             if not _fits(value, kinds[name]):
                 raise TypeError(f"{name} is no {kinds[name]}")
