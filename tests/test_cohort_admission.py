@@ -136,6 +136,26 @@ def test_a_scan_that_ends_its_workers_is_given_up():
     assert "ended 2 times, most likely for lack of memory" in told["sub-0_dwi"].why
 
 
+class Counted(int):
+    """A need that counts how often it is held against what is free."""
+
+    looks = 0
+
+    def __le__(self, free):
+        Counted.looks += 1
+        return int(self) <= free
+
+
+def test_busy_workers_and_scans_that_wait_cost_no_looks():
+    farm = Pretend([worker(i, f"own{i}") for i in range(100)])
+    waiting = [Waiting(replace(JOB, name=f"sub-{i}_dwi"), Counted(GIB)) for i in range(500)]
+    needs.update({w.job.name: w.need for w in waiting})
+    told = []
+    Admission(farm, waiting, None, told.append).run()
+    assert len(told) == 500
+    assert Counted.looks <= 1000  # and not workers x scans x scans
+
+
 def test_a_worker_that_can_not_run_quell_is_said():
     told = run(Pretend([worker()], error=ModuleNotFoundError("No module named 'quell'")), [1])
     assert "is the same quell installed there?" in told["sub-0_dwi"].why

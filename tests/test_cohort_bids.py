@@ -1,6 +1,7 @@
 """BIDS in and out: which files are a scan, what each inherits, and what is written where."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,25 @@ def test_links_that_go_in_circles_end(tmp_path):
 def test_names_are_taken_apart_or_refused(name):
     named = Named.of(Path(name))
     assert (named is not None) == (name == "dwi.nii.gz")
+
+
+@pytest.mark.parametrize("ending", ["json", "bval"])
+def test_metadata_that_is_no_file_is_refused_and_not_waited_for(tmp_path, ending):
+    touch(tmp_path, "sub-1/dwi/sub-1_dwi.nii.gz")
+    os.mkfifo(tmp_path / f"dwi.{ending}")
+    dataset, (scan,) = scans(tmp_path)
+    with pytest.raises(InputError, match="is no file"):
+        dataset.inherited(scan.file, f".{ending}")
+
+
+def test_a_description_that_is_no_file_is_none(tmp_path):
+    os.mkfifo(tmp_path / "dataset_description.json")
+    assert Dataset(tmp_path).description == {}
+
+
+def test_numbers_that_json_has_not_are_null(tmp_path):
+    touch(tmp_path, "sub-1/dwi/sub-1_dwi.nii.gz")
+    touch(tmp_path, "dwi.json", text='{"EchoTime": NaN, "Slope": -Infinity, "TR": 1e999, "n": 2.5}')
+    dataset, (scan,) = scans(tmp_path)
+    said = dataset.sidecar(scan.file)
+    assert said == {"EchoTime": None, "Slope": None, "TR": None, "n": 2.5}

@@ -90,6 +90,44 @@ def test_the_gpus_are_dealt_out_one_a_worker(monkeypatch):
     assert cluster.gpu_of(0, 0) == {}
 
 
+SBATCH = """#!/bin/sh
+copy=$(mktemp "{folder}/job.XXXXXX")
+cp "$1" "$copy"
+setsid sh "$copy" > "$copy.log" 2>&1 &
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+for job in "$@"; do kill -- "-$job"; done
+"""
+
+
+@pytest.mark.slow
+def test_a_job_that_ended_is_started_anew(tmp_path, monkeypatch):
+    """As when it meets its time limit; a made-up Slurm runs the jobs here."""
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text.format(folder=tmp_path) if name == "sbatch" else text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said = {"cores": 1, "memory": "2 GB", "jobs": 1}
+    with batch.batch("slurm", said, 1, tmp_path / "shared") as farm:
+        first = someone(farm)
+        (number,) = farm.client.run(os.getpid).values()
+        psutil.Process(number).parent().kill()
+        psutil.Process(number).kill()
+        assert someone(farm, but=first) != first
+
+
+def someone(farm: cluster.Farm, but: str = "", seconds: float = 120) -> str:
+    """The address of a worker, another one than `but`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for worker in farm.workers():
+            if worker.address != but:
+                return worker.address
+        time.sleep(0.5)
+    raise AssertionError("no worker came")
+
+
 # ---- faults ----------------------------------------------------------------------------------
 
 

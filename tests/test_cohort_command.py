@@ -143,12 +143,18 @@ def test_the_output_of_another_dataset_is_not_touched(done, tmp_path, quell):
         (".", "lies in"),
         ("full", "holds something else"),
         ("raw/dwi.json", "lies among the data"),
+        ("linked", "is a link that leads out"),
+        ("odd", "holds something else"),
     ],
 )
 def test_places_that_are_not_for_output_are_refused(tmp_path, quell, out, said):
     small(tmp_path / "raw", 1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / ".quell").symlink_to(tmp_path / "full")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "dataset_description.json").write_text('{"GeneratedBy": true}')
     before = sorted(tmp_path.rglob("*"))
     ended = quell("cohort", tmp_path / "raw", tmp_path / out, "participant", *QUICK)
     assert ended.status in (1, 2)

@@ -90,5 +90,19 @@ def test_a_folder_without_scans_is_refused(tmp_path):
 def test_a_record_that_can_not_be_read_is_passed_over(tmp_path):
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "sub-1_dwi.json").write_text("{half")
-    entry(2).write(tmp_path / "logs" / "sub-02_dwi.json")
+    entry(2).write(tmp_path / "logs" / f"{entry(2).name}.json")
+    assert len(write_group(tmp_path, "", Silent())) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"name": {}}, {"memory": {}}, {"scores": {"snr": "20"}}, {"remarks": [1]}, {"outputs": []},
+     {"name": "sub-../../x_dwi"}],
+)  # fmt: skip
+def test_a_record_that_no_run_wrote_is_passed_over(tmp_path, changed):
+    path = tmp_path / "logs" / f"{entry(1).name}.json"
+    path.parent.mkdir()
+    entry(1).write(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    entry(2).write(path.with_name(f"{entry(2).name}.json"))
     assert len(write_group(tmp_path, "", Silent())) == 1

@@ -183,3 +183,15 @@ def test_magnitude_and_phase_are_denoised_together(tmp_path):
         (tmp_path / "out" / job.targets["phase"].replace(".nii.gz", ".json")).read_text()
     )
     assert (said["Units"], len(said["Sources"])) == ("rad", 2)
+
+
+@pytest.mark.parametrize("name", ["logs/sub-01_dwi.log", ".quell/sub-01_dwi"])
+def test_a_link_in_the_place_of_a_log_or_a_work_folder_is_not_followed(study, tmp_path, name):
+    job, place = job_of(study, tmp_path / "out"), tmp_path / "out" / name
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("precious")
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(elsewhere / "precious" if "log" in name else elsewhere)
+    assert "is a link" in work(job).why
+    assert (elsewhere / "precious").read_text() == "precious"

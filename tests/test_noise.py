@@ -425,3 +425,18 @@ def test_noise_alone_has_no_eigenvalue_above_its_edge(lag_1):
     y = np.stack([own.draw_volume(rng) for _ in range(V)], axis=3)
     largest = principal_components(y[mask])[1][0]
     assert largest == pytest.approx(own.edge, rel=0.03)
+
+
+@pytest.mark.parametrize("factor", [1e34, 1e-42])
+def test_values_too_large_or_too_small_to_reckon_with_are_refused(series, factor):
+    scan = replace(series, data=(series.data * np.float64(factor)).astype(np.float32))
+    with pytest.raises(InputError, match="no noise can be learned"):
+        learn(scan, np.ones(scan.data.shape[:3], bool))
+
+
+def test_air_whose_noise_overflows_is_refused(brain):
+    noisy = corrupt(brain.clean.data, 30.0, np.random.default_rng(0), "rician")
+    noisy[:2] = 1e30 * np.random.default_rng(1).random(noisy[:2].shape)  # in the air
+    scan = replace(brain.clean, data=noisy.astype(np.float32))
+    with pytest.raises(InputError, match="no noise can be learned"):
+        learn(scan, brain.clean.mask, "gaussian")

@@ -359,3 +359,42 @@ def test_voxel_edges_come_from_the_affine():
     assert series.voxel_mm == (2, 2, 3)
     assert series.n_volumes == 3
     assert not series.is_b0.any()
+
+
+def test_an_offset_that_is_no_number_is_refused(tmp_path):
+    path = save(tmp_path / "dwi.nii")
+    raw = bytearray(path.read_bytes())
+    raw[108:112] = np.float32(np.inf).tobytes()  # vox_offset
+    path.write_bytes(raw)
+    assert "is not a readable NIfTI file" in complaint(path)
+
+
+def test_a_scan_that_lies_nowhere_is_refused(tmp_path):
+    mask = save(tmp_path / "mask.nii", np.ones((7, 6, 5), np.uint8))
+    raw = bytearray(nib.Nifti1Image(integers(), AFFINE).to_bytes())
+    raw[280:296] = np.full(4, np.nan, np.float32).tobytes()  # srow_x
+    (tmp_path / "dwi.nii").write_bytes(raw)
+    assert "says no place in space" in complaint(tmp_path / "dwi.nii")
+    assert "says no place in space" in complaint(tmp_path / "dwi.nii", mask=mask)
+
+
+def test_a_head_without_contrast_has_a_mask():
+    data = np.full((8, 8, 2, 1), 1e6, np.float32)
+    data[2:6, 2:6] = np.nextafter(np.float32(1e6), np.float32(2e6))  # too alike for a histogram
+    assert brain_mask(data).any()
+
+
+def test_sizes_below_zero_are_refused(tmp_path):
+    path = save(tmp_path / "dwi.nii")
+    raw = bytearray(path.read_bytes())
+    raw[42:46] = np.array([-7, -6], np.int16).tobytes()  # dim[1] and dim[2]: their product is fine
+    path.write_bytes(raw)
+    assert "holds no voxels" in complaint(path)
+
+
+def test_a_sidecar_that_is_nested_too_deep_to_be_written_again_is_refused(tmp_path):
+    path = save(tmp_path / "dwi.nii")
+    (tmp_path / "dwi.json").write_text('{"a": ' + "[" * 900 + "]" * 900 + "}")
+    assert "nested more than 64 deep" in complaint(path)
+    (tmp_path / "dwi.json").write_text('{"a": ' + "[" * 60 + "]" * 60 + "}")
+    assert list(load(path).sidecar) == ["a"]

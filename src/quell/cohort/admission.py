@@ -7,6 +7,7 @@ Here    A worker that dies gives its scan back, which goes to another; a scan th
 """
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,7 @@ class Admission:
     idle: Callable[[int], None] = lambda n: None
     running: dict[Any, tuple[Waiting, Worker]] = field(default_factory=dict)
     ended: "SimpleQueue[Any]" = field(default_factory=SimpleQueue)
+    fits: float = math.inf  # bytes; nothing that waits needs more
 
     def run(self) -> None:
         """Until nothing waits and nothing runs."""
@@ -76,17 +78,21 @@ class Admission:
         taken: dict[str, int] = {}
         for item, worker in self.running.values():
             taken[worker.pool] = taken.get(worker.pool, 0) + item.need
+        full: set[str] = set()  # pools in which nothing that waits has room
         for worker in workers:
-            free = worker.memory - taken.get(worker.pool, 0)
-            fits = [w for w in self.waiting if w.need <= free]
-            if worker.address in busy or not fits:
+            if worker.address in busy or worker.pool in full:
                 continue
-            self.waiting.remove(fits[0])
+            free = worker.memory - taken.get(worker.pool, 0)
+            at = next((i for i, w in enumerate(self.waiting) if w.need <= free), None)
+            if at is None:
+                full.add(worker.pool)
+                continue
+            item = self.waiting.pop(at)
             threads = self.threads or worker.threads
-            job = replace(fits[0].job, options={**fits[0].job.options, "threads": threads})
+            job = replace(item.job, options={**item.job.options, "threads": threads})
             future = self.farm.submit(job.text, worker)
-            self.running[future] = fits[0], worker
-            taken[worker.pool] = taken.get(worker.pool, 0) + fits[0].need
+            self.running[future] = item, worker
+            taken[worker.pool] = taken.get(worker.pool, 0) + item.need
             future.add_done_callback(self.ended.put)
 
     def _take_back(self, workers: list[Worker]) -> None:
@@ -114,6 +120,9 @@ class Admission:
         if not workers:
             return
         most = max(worker.memory for worker in workers)
+        if most >= self.fits:
+            return
+        self.fits = most
         for item in [w for w in self.waiting if w.need > most]:
             self.waiting.remove(item)
             why = (

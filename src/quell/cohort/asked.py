@@ -60,6 +60,8 @@ class Cohort:
                     f"{self.root / 'derivatives'}: give another folder",
                     2,
                 )
+        if self.work is None and not self.folder.resolve().is_relative_to(out):
+            raise InputError(f"{self.folder} is a link that leads out of {self.out}; remove it")
         self._refuse_foreign()
 
     def _refuse_foreign(self) -> None:
@@ -68,7 +70,8 @@ class Cohort:
         if not self.out.exists() or not any(self.out.iterdir()):
             return
         made_by = Dataset(self.out).description.get("GeneratedBy")
-        names = [g.get("Name") for g in made_by or [] if isinstance(g, dict)]
+        makers = made_by if isinstance(made_by, list) else []
+        names = [g.get("Name") for g in makers if isinstance(g, dict)]
         if "quell" not in names:
             raise InputError(
                 f"{self.out} holds something else than scans that quell denoised; give an empty "

@@ -12,6 +12,7 @@ Here    A short YAML says what a job is; one job is one worker, and takes one sc
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,11 @@ def batch(kind: str, said: Mapping[str, Any], n_scans: int, folder: Path) -> Ite
     with dask.config.set(QUIET):
         silent_loggers()
         with cluster_of(kind, said, folder) as cluster:
-            cluster.scale(jobs=min(int(said.get("jobs", 1)), n_scans))
+            # asked for again and again: a job that met its time limit is then started anew
+            renew = partial(cluster.scale, jobs=min(int(said.get("jobs", 1)), n_scans))
+            renew()
             with Client(cluster, security=cluster.security, set_as_default=False) as client:
-                yield Farm(client)
+                yield Farm(client, renew=renew)
 
 
 def cluster_of(kind: str, said: Mapping[str, Any], folder: Path) -> Any:

@@ -7,7 +7,6 @@ Here    Only names made of BIDS' own letters are taken, so that no name can lead
         are looked into to a known depth, so that no link can lead around in circles.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..series import InputError
+from ..series import InputError, read_json
 from ..series.scan import first_line
 
 LABEL = r"[A-Za-z0-9+]+"
@@ -103,7 +102,7 @@ class Dataset:
     def description(self) -> dict[str, Any]:
         """dataset_description.json; {} where there is none that can be read."""
         try:
-            said = json.loads((self.root / "dataset_description.json").read_text("utf-8-sig"))
+            said = read_json(self.root / "dataset_description.json")
         except (OSError, ValueError, RecursionError):
             return {}
         return said if isinstance(said, dict) else {}
@@ -152,7 +151,7 @@ class Dataset:
     def inherited(self, data: Named, ending: str) -> list[Path]:
         """The metadata files of an image, from the root down: the last overrides the others.
 
-        Raises InputError where two at one level have equal right to it.
+        Raises InputError where two at one level have equal right to it, and for what is no file.
         """
         found = []
         for folder in self._levels(data.path.parent):
@@ -165,6 +164,10 @@ class Dataset:
                     f"{names} in {folder} both belong to {data.path.name}; keep one of them"
                 )
             found += [named.path for named in here]
+        for path in found:
+            if not path.is_file():
+                what = "link to a file that is not there" if path.is_symlink() else "file"
+                raise InputError(f"{path} is {'a' if path.is_symlink() else 'no'} {what}; mend it")
         return found
 
     def sidecar(self, data: Named) -> dict[str, Any]:
@@ -175,7 +178,7 @@ class Dataset:
         said: dict[str, Any] = {}
         for path in self.inherited(data, ".json"):
             try:
-                here = json.loads(path.read_text("utf-8-sig"))
+                here = read_json(path)
             except (OSError, ValueError, RecursionError) as error:
                 raise InputError(
                     f"{path} is not readable JSON ({first_line(error)}); correct it"

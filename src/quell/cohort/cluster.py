@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,13 +62,16 @@ class Farm:
 
     client   of dask
     memory   bytes that all workers share, on one machine; None: each has its own
+    renew    called now and then: asks for workers in the place of those that are gone
     """
 
     client: Any
     memory: int | None = None
+    renew: Callable[[], None] = lambda: None
 
     def workers(self) -> list[Worker]:
         """Those that are there now."""
+        self.renew()
         found = []
         for address, about in self.client.scheduler_info(n_workers=-1)["workers"].items():
             own = about["memory_limit"] or float("inf")

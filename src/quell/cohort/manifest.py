@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..compare.running import DONE, NUMBERS, Outcome
+from ..compare.running import DONE, Outcome
 from ..options import Options
 from .names import LOGS, inside
 
@@ -81,9 +81,7 @@ class Entry(Outcome):
     @classmethod
     def of_text(cls, text: str) -> "Entry":
         """What `text` gave."""
-        known: dict[str, Any] = json.loads(text)
-        numbers = {n: float("nan") if known[n] is None else known[n] for n in NUMBERS}
-        return cls(**{**known, **numbers})
+        return cls.of(json.loads(text))
 
     @property
     def text(self) -> str:
@@ -101,8 +99,9 @@ def record_of(out: Path, name: str) -> Path:
 
 def read_all(out: Path) -> list[Entry]:
     """The records of every scan that any run left in a folder, by name."""
-    found = (Entry.read(path) for path in sorted((out / LOGS).glob("sub-*.json")))
-    return [entry for entry in found if entry is not None]
+    paths = sorted((out / LOGS).glob("sub-*.json"))
+    found = ((path.stem, Entry.read(path)) for path in paths)
+    return [entry for name, entry in found if entry is not None and entry.name == name]
 
 
 def how_of(options: Options, sidecar: Mapping[str, Any], *more: object) -> str:
@@ -121,9 +120,11 @@ def inputs_of(files: Iterable[Path]) -> str:
     words = hashlib.sha256()
     for path in files:
         words.update(b"/" + path.name.encode("utf-8", "surrogateescape"))
-        # not there, or not readable: whoever denoises it says so
-        with suppress(OSError), open(path, "rb") as file:
-            words.update(hashlib.file_digest(file, "sha256").digest())
+        # no file, or not readable: whoever denoises it says so
+        with suppress(OSError):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    words.update(hashlib.file_digest(file, "sha256").digest())
     return words.hexdigest()[:16]
 
 

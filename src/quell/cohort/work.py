@@ -57,7 +57,12 @@ def log_of(name: str) -> Path:
 
 @contextmanager
 def locked(log: Path) -> Iterator[IO[str]]:
-    """The log, empty, held by this process alone; it waits for whoever else has the scan."""
+    """The log, empty, held by this process alone; it waits for whoever else has the scan.
+
+    Raises InputError for what is no file of its own: a link would lead elsewhere.
+    """
+    if log.is_symlink() or (log.exists() and not log.is_file()):
+        raise InputError(f"{log} is a link, or no file; nothing is written there: remove it")
     with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -152,6 +157,8 @@ def refuse(job: Job) -> None:
 @contextmanager
 def _folder(work: Path) -> Iterator[Path]:
     """The scan's work folder; only a checkpoint is left in it, and nothing where all went well."""
+    if work.is_symlink():
+        raise InputError(f"{work} is a link; nothing is written there: remove it")
     work.mkdir(parents=True, exist_ok=True)
     try:
         yield work

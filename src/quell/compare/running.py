@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from .. import measured
-from ..series import replacing
+from ..series import read_json, replacing
 from ..voice import printable
 
 PATIENCE = 30.0  # seconds from being asked to stop to being ended: a checkpoint is written in them
@@ -47,10 +48,22 @@ class Outcome:
     def read(cls, path: Path) -> Self | None:
         """What an earlier run left; None where there is none, or none that can be read."""
         try:
-            known: dict[str, Any] = json.loads(path.read_text("utf-8"))
-            return cls(**{**known, **{n: known[n] or float("nan") for n in NUMBERS}})
-        except (OSError, ValueError, TypeError, KeyError):
+            return cls.of(read_json(path))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
+
+    @classmethod
+    def of(cls, known: dict[str, Any]) -> Self:
+        """What JSON keeps of one.
+
+        Raises TypeError or KeyError for fields that are missing, unknown or of another kind.
+        """
+        numbers = {n: float("nan") if known[n] is None else known[n] for n in NUMBERS}
+        made, kinds = cls(**{**known, **numbers}), _kinds(cls)  # type: ignore[arg-type]  # a class is hashable
+        for name, value in vars(made).items():
+            if not _fits(value, kinds[name]):
+                raise TypeError(f"{name} is no {kinds[name]}")
+        return made
 
     def write(self, path: Path) -> None:
         """Keep it, whole or not at all."""
@@ -60,6 +73,25 @@ class Outcome:
 
 
 NUMBERS = ("seconds", "memory")
+
+
+_kinds = cache(get_type_hints)  # thousands of records are read
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of a field's kind, all that is in it included."""
+    of, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if of is list:
+        return isinstance(value, list) and all(_fits(v, parts[0]) for v in value)
+    if of is dict:
+        return isinstance(value, dict) and all(
+            _fits(k, parts[0]) and _fits(v, parts[1]) for k, v in value.items()
+        )
+    if parts:  # one of several
+        return any(_fits(value, part) for part in parts)
+    return isinstance(value, float | int if kind is float else kind)
 
 
 def run(command: list[str], folder: Path, seconds: float, threads: int, key: str) -> Outcome:

@@ -65,17 +65,27 @@ def learn(
     scale = Scale.of(sigma, "gaussian", 1.0)
     for _ in range(REFINEMENTS):
         sigma = sigma * noise_left(noise_images(series, mask, scale), mask, series)
-        scale = Scale.of(sigma, law, n_coils)
+        scale = Scale.of(_known(sigma), law, n_coils)
     images = noise_images(series, mask, scale)
     sigma = sigma * noise_left(images, mask, series)
-    scale = Scale.of(sigma, law, n_coils)
-    sigma = continue_outside(series, mask, scale, images)
+    scale = Scale.of(_known(sigma), law, n_coils)
+    sigma = _known(continue_outside(series, mask, scale, images))
     covariance = autocorrelation(images.values, mask)
     source = images.source + found
     return NoiseModel(
         sigma, covariance, law, n_coils, source, len(images.values), images.spectrum,
         n_voxels=int(mask.sum()),
     )  # fmt: skip
+
+
+def _known(sigma: np.ndarray) -> np.ndarray:
+    """The noise map as it was learned; InputError where there is none, or values overflow."""
+    if not np.all((sigma > 0) & np.isfinite(sigma)):
+        raise InputError(
+            "no noise can be learned: volumes are alike to the last digit, or their values are too "
+            "large or too small to reckon with; convert the scan again, or give --noise-in"
+        )
+    return sigma
 
 
 def _with_given_map(

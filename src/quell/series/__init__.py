@@ -7,6 +7,7 @@ Differs Output is always float32 with slope 1, whatever the input's type: an int
         would truncate the denoised values.
 """
 
+from .beside import read_json
 from .brain import brain_mask, mask_of
 from .neighbours import NEIGHBOURS, prior_volumes, shells, show_the_same
 from .reading import GRID_TOLERANCE, bvals_of, load, load_map, open_scan, sources_of
@@ -22,6 +23,7 @@ __all__ = [
     "Series",
     "NEIGHBOURS",
     "load",
+    "read_json",
     "load_map",
     "open_scan",
     "sources_of",

@@ -1,12 +1,16 @@
 """Beside: the text files of a scan, FSL gradients and the BIDS sidecar."""
 
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .scan import B0_MAX, InputError, first_line, stem
+
+DEEPEST = 64  # levels of a json; BIDS has three or four
 
 
 def beside(path: Path, kind: str, n_volumes: int) -> Path | None:
@@ -70,12 +74,39 @@ def read_bvecs(path: Path, n_volumes: int, bvals: np.ndarray | None) -> np.ndarr
     return bvecs
 
 
+def read_json(path: Path) -> Any:
+    """What a json says; its numbers that JSON has not (NaN, Infinity, 1e999) are null.
+
+    Raises OSError for what is no file, ValueError or RecursionError for what is no JSON.
+    """
+    if not path.is_file():  # a pipe would be waited for, and a device may have no end
+        raise OSError(f"{path.name} is no file")
+    text = path.read_text(encoding="utf-8-sig")
+    said = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+    level = [said]
+    for _ in range(DEEPEST):
+        level = [v for x in level for v in _inside(x)]
+    if level:  # what is read has to be written, too
+        raise ValueError(f"it is nested more than {DEEPEST} deep")
+    return said
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _finite(digits: str) -> float | None:
+    return number if math.isfinite(number := float(digits)) else None
+
+
 def read_sidecar(path: Path) -> dict[str, Any]:
     """The json beside the scan, {} if there is none."""
     if not path.is_file():
         return {}
     try:
-        sidecar = json.loads(path.read_text(encoding="utf-8-sig"))
+        sidecar = read_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is not readable JSON ({first_line(error)}); correct it or move it away"

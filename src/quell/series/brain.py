@@ -37,16 +37,24 @@ def _head_threshold(image: np.ndarray) -> float:
 
     if np.ptp(image) == 0:
         return 0.0
-    level = float(otsu(np.minimum(image, np.quantile(image[image > 0], 0.98))))
+    level = _level(np.minimum(image, np.quantile(image[image > 0], 0.98)))
     below, n_above = image[image <= level], np.count_nonzero(image > level)
     if np.ptp(below) > 0:  # did it part fluid from tissue, rather than tissue from background?
-        second = float(otsu(below))
+        second = _level(below)
         tissue, background = below[below > second], below[below <= second]
         if tissue.size > 2 * n_above and tissue.mean() > 4 * background.mean():  # noise: about 2
             level = second
     if not np.any(image > level):
         return level
-    return float(otsu(np.minimum(image, np.median(image[image > level]))))
+    return _level(np.minimum(image, np.median(image[image > level])))
+
+
+def _level(values: np.ndarray) -> float:
+    """Otsu's threshold; the middle where they are too alike, or too large, for a histogram."""
+    try:
+        return float(otsu(values))
+    except ValueError:
+        return float(values.min() / 2 + values.max() / 2)
 
 
 def _biggest_piece(mask: np.ndarray) -> np.ndarray:

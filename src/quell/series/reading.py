@@ -20,7 +20,9 @@ from .scan import B0_MAX, InputError, Series, first_line, stem
 GRID_TOLERANCE = 1e-3  # largest difference between two affines of one grid, mm
 GZIP_MAX_RATIO = 1100  # deflate cannot pack tighter than about 1032 : 1
 VOLUMES_AT_ONCE, VALUES_AT_ONCE = 16, 1 << 23  # 16 float32 fill what memory moves at a time
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+UNREADABLE = (
+    OSError, EOFError, ValueError, OverflowError, zlib.error, ImageFileError, HeaderDataError,
+)  # fmt: skip
 
 
 def load(
@@ -48,6 +50,8 @@ def load(
     path = Path(path)
     image = _open(path)
     _refuse_shape(path, image.shape)
+    if not np.all(np.isfinite(image.affine)):
+        raise InputError(f"the header of {path} says no place in space; convert the scan again")
     _refuse_damaged(path)
     data, bad, n_bad = _read_volumes(path, image)
     if phase is not None:
@@ -195,7 +199,7 @@ def _refuse_damaged(path: Path) -> None:
 def _refuse_shape(path: Path, shape: tuple[int, ...]) -> None:
     """Raise InputError unless the scan is (X, Y, Z, V), or one image (X, Y, Z)."""
     size = " x ".join(map(str, shape))
-    if math.prod(shape) == 0:
+    if min(shape, default=0) < 1:
         raise InputError(f"{path} holds no voxels ({size}); convert the scan again")
     if len(shape) < 3:
         raise InputError(
