@@ -33,8 +33,6 @@ def brain_mask(data: np.ndarray, bvals: np.ndarray | None = None) -> np.ndarray:
 
 def _head_threshold(image: np.ndarray) -> float:
     """Otsu's threshold between background and tissue, undisturbed by bright fluid, eyes and fat."""
-    from dipy.segment.threshold import otsu  # only for scans without a mask
-
     if np.ptp(image) == 0:
         return 0.0
     level = _level(np.minimum(image, np.quantile(image[image > 0], 0.98)))
@@ -51,6 +49,8 @@ def _head_threshold(image: np.ndarray) -> float:
 
 def _level(values: np.ndarray) -> float:
     """Otsu's threshold; the middle where they are too alike, or too large, for a histogram."""
+    from dipy.segment.threshold import otsu  # only for scans without a mask
+
     try:
         return float(otsu(values))
     except ValueError:
