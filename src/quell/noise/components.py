@@ -9,6 +9,7 @@ import numpy as np
 from ..scaling import Scale
 from ..series import Series
 
+ROWS_AT_ONCE = 4096  # of a covariance: few enough that sums of float32 keep their digits
 FEW_VOLUMES = 8  # below it the trailing components still hold signal
 BULK_EDGE = 1.15  # an eigenvalue this far above the mean of those below it is signal
 
@@ -105,9 +106,11 @@ def mean_and_covariance(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean (V,) and covariance (V, V) of the rows of Y (voxels, V)."""
     mean = Y.mean(axis=0, dtype=np.float64).astype(np.float32)
     C = np.zeros((Y.shape[1], Y.shape[1]))
-    for rows in _chunks(len(Y), 4096):  # few enough that a sum of float32 keeps its digits
-        centred = Y[rows] - mean
+    size = np.abs(Y[:ROWS_AT_ONCE]).max() or np.float32(1)  # squares of float32 end at 1e38
+    for rows in _chunks(len(Y), ROWS_AT_ONCE):
+        centred = (Y[rows] - mean) / size
         C += centred.T @ centred
+    C *= float(size) ** 2
     return mean, C / len(Y)
 
 
