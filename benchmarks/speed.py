@@ -8,7 +8,7 @@ Whole   A scan of 81 x 106 x 76 voxels and 160 volumes with correlated Rician no
         training, report. PSNR of the diffusion-weighted volumes against the mean magnitude of the
         truth, in the brain.
 Trio    The same on the real scan that was acquired twice; gain by its repeat.
-Volumes A slab of the phantom with more and more volumes, by the prior as it is.
+Curves  A slab of the phantom with more and more volumes, then slices, by the prior as it is.
 Needs   dwidenoise (MRtrix3) on PATH; QUELL_DATA for the real scan.
 """
 
@@ -33,8 +33,8 @@ from quell.record import versions
 from quell.series import Series, load
 from quell.simulate import Phantom, corrupt, phantom
 
-VOLUMES = (7, 20, 40, 80, 160, 320)
-SLAB = slice(30, 46)  # slices of the scan with more and more volumes
+VOLUMES, SLICES_OF_VOLUMES = (7, 20, 40, 80, 160, 320), 16
+SLICES, VOLUMES_OF_SLICES = (8, 16, 32, 64), 40
 METHODS: dict[str, list[str]] = {
     "instant": ["--preset", "instant"],
     "default": [],
@@ -79,11 +79,11 @@ class Trio(TrioScan):
 
 
 class Slab(LargeScan):
-    """Some slices and so many volumes."""
+    """So many volumes and slices."""
 
-    def __init__(self, n_volumes: int) -> None:
+    def __init__(self, n_volumes: int, n_slices: int) -> None:
         n_b0 = max(1, n_volumes // 16)
-        shape = (*LARGE.shape[:2], SLAB.stop - SLAB.start)
+        shape = (*LARGE.shape[:2], n_slices)
         shells = ((1000.0, n_volumes - n_b0),)
         self.settings = replace(LARGE, shape=shape, n_b0=n_b0, shells=shells)
 
@@ -126,12 +126,17 @@ def run_all(threads: int, path: Path) -> None:
                 print(scan_name, name, round(rows[name]["wall_seconds"]), flush=True)
                 save(results, path)
         scan.__dict__.clear()  # what it holds takes memory
-    rows = results.setdefault("volumes", {})
-    for n in VOLUMES:
-        if str(n) not in rows:
-            rows[str(n)] = cost_of(Slab(n), "instant", threads, with_score=False)
-            print(n, "volumes", round(rows[str(n)]["wall_seconds"]), flush=True)
-            save(results, path)
+    curves = {
+        "volumes": {n: (n, SLICES_OF_VOLUMES) for n in VOLUMES},
+        "slices": {n: (VOLUMES_OF_SLICES, n) for n in SLICES},
+    }
+    for curve, sizes in curves.items():
+        rows = results.setdefault(curve, {})
+        for n, size in sizes.items():
+            if str(n) not in rows:
+                rows[str(n)] = cost_of(Slab(*size), "instant", threads, with_score=False)
+                print(n, curve, round(rows[str(n)]["wall_seconds"]), flush=True)
+                save(results, path)
 
 
 def table(results: dict[str, Any]) -> str:
@@ -170,15 +175,24 @@ def table(results: dict[str, Any]) -> str:
                 f"| {row['cpu_seconds']:.0f} | {row['peak_over_input']:.2f} | {row['load']:.1f} "
                 f"| {stages} |"
             )
-    if rows := results.get("volumes"):
+    for curve, title in (
+        ("volumes", f"{x} x {y} x {SLICES_OF_VOLUMES} voxels, more and more volumes"),
+        ("slices", f"{VOLUMES_OF_SLICES} volumes of {x} x {y} voxels, more and more slices"),
+    ):
+        if not (rows := results.get(curve)):
+            continue
         lines += [
-            "", f"## {x} x {y} x {SLAB.stop - SLAB.start} voxels, more and more volumes, instant",
-            "", "| volumes | wall, s | processor, s | inference, s | memory | load |",
-            "| --: | --: | --: | --: | --: | --: |",
+            "", f"## {title}, instant", "",
+            f"| {curve} | wall, s | of the row above | processor, s | inference, s | memory "
+            "| load |", "| --: | --: | --: | --: | --: | --: | --: |",
         ]  # fmt: skip
+        before = float("nan")
         for n, row in rows.items():
+            wall = row["wall_seconds"]
+            over = f"{wall / before:.2f}" if before == before else "–"
+            before = wall
             lines.append(
-                f"| {n} | {row['wall_seconds']:.1f} | {row['cpu_seconds']:.1f} "
+                f"| {n} | {wall:.1f} | {over} | {row['cpu_seconds']:.1f} "
                 f"| {row['seconds']['inference']:.1f} | {row['peak_over_input']:.2f} "
                 f"| {row['load']:.1f} |"
             )
