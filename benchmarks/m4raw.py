@@ -255,7 +255,7 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             f"| {name} | {r['psnr others']:.2f} | {r['ssim others']:.3f} | {r['psnr truth']:.2f} "
             f"| {r['ssim truth']:.3f} | {r['seconds']:.0f} |"
-            for name, r in rows.items()
+            for name, r in ((name, rows[name]) for name in METHODS if name in rows)
         ]
     lines += [
         "",
