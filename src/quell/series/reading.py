@@ -18,6 +18,7 @@ from .phase import complex_of, radians
 from .scan import B0_MAX, InputError, Series, first_line, stem
 
 GRID_TOLERANCE = 1e-3  # largest difference between two affines of one grid, mm
+LARGEST = 1e15  # of a value: the sum of the squares of a scan stays a float32
 GZIP_MAX_RATIO = 1100  # deflate cannot pack tighter than about 1032 : 1
 UNREADABLE = (
     OSError, EOFError, ValueError, OverflowError, zlib.error, ImageFileError, HeaderDataError,
@@ -217,7 +218,7 @@ def _read_volumes(path: Path, image: Any) -> tuple[np.ndarray, np.ndarray, int]:
     n_volumes = image.shape[3] if len(image.shape) == 4 else 1
     dtype = np.complex64 if is_complex else np.float32
     data = np.empty((*image.shape[:3], n_volumes), dtype=dtype)
-    bad, n_bad, is_constant = np.zeros(image.shape[:3], dtype=bool), 0, True
+    bad, n_bad, is_constant, most = np.zeros(image.shape[:3], dtype=bool), 0, True, 0.0
     for v in range(n_volumes):  # one volume at a time: slope and intercept give float64
         try:
             with np.errstate(over="ignore"):
@@ -232,9 +233,15 @@ def _read_volumes(path: Path, image: Any) -> tuple[np.ndarray, np.ndarray, int]:
             n_bad += int(bad_here.sum())
             data[bad_here, v] = 0
             bad |= bad_here
+        most = max(most, float(np.abs(data[..., v]).max()))
         is_constant = is_constant and bool(np.all(data[..., v] == data[0, 0, 0, 0]))
     if n_bad == data.size:
         raise InputError(f"{path} holds no numbers, every voxel is NaN or Inf; convert it again")
+    if most > LARGEST:
+        raise InputError(
+            f"{path} holds values up to {most:.2g}, which no scanner measures; its type or its "
+            "scaling is wrong: convert it again"
+        )
     if is_constant:
         value = data[0, 0, 0, 0]
         raise InputError(f"{path} is empty, every voxel is {value:g}; convert the scan again")
