@@ -202,6 +202,16 @@ def test_a_description_that_is_no_file_is_none(tmp_path):
 def test_numbers_that_json_has_not_are_null(tmp_path):
     touch(tmp_path, "sub-1/dwi/sub-1_dwi.nii.gz")
     touch(tmp_path, "dwi.json", text='{"EchoTime": NaN, "Slope": -Infinity, "TR": 1e999, "n": 2.5}')
+    touch(tmp_path, "sub-1/dwi.json", text=f'{{"Averages": {"9" * 400}, "m": -3}}')
     dataset, (scan,) = scans(tmp_path)
     said = dataset.sidecar(scan.file)
-    assert said == {"EchoTime": None, "Slope": None, "TR": None, "n": 2.5}
+    assert {key for key, value in said.items() if value is None} == {
+        "EchoTime", "Slope", "TR", "Averages",
+    }  # fmt: skip
+    assert (said["n"], said["m"], type(said["m"])) == (2.5, -3, int)
+
+
+def test_a_link_to_itself_is_refused_in_words(tmp_path):
+    (tmp_path / "logs").symlink_to("logs")
+    with pytest.raises(InputError, match="can't be made"):
+        inside(tmp_path, Path("logs", "x.log"))

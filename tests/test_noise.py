@@ -440,3 +440,10 @@ def test_air_whose_noise_overflows_is_refused(brain):
     scan = replace(brain.clean, data=noisy.astype(np.float32))
     with pytest.raises(InputError, match="no noise can be learned"):
         learn(scan, brain.clean.mask, "gaussian")
+
+
+def test_a_noise_map_that_is_infinite_in_the_mask_is_refused(series):
+    mask = np.ones(series.data.shape[:3], bool)
+    sigma = np.where(np.arange(mask.size).reshape(mask.shape) == 7, np.inf, 40.0)
+    with pytest.raises(InputError, match="positive and finite"):
+        learn(series, mask, sigma=sigma)

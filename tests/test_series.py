@@ -398,3 +398,13 @@ def test_a_sidecar_that_is_nested_too_deep_to_be_written_again_is_refused(tmp_pa
     assert "nested more than 64 deep" in complaint(path)
     (tmp_path / "dwi.json").write_text('{"a": ' + "[" * 60 + "]" * 60 + "}")
     assert list(load(path).sidecar) == ["a"]
+
+
+def test_values_that_no_scanner_measures_are_refused(tmp_path):
+    data = integers().astype(np.float32)
+    data[3, 3, 2, 1] = 1e20
+    assert "holds values up to 1e+20" in complaint(save(tmp_path / "dwi.nii", data))
+
+
+def test_a_bright_image_without_darkness_has_a_mask():
+    assert brain_mask(np.float32([1, 2, 3, 4]).reshape(2, 2, 1, 1) * np.float32(1e38)).any()

@@ -91,8 +91,10 @@ OUT_OF_MEMORY = "not enough memory for this scan; close other programs or use a 
 
 def main() -> None:
     """Run the command; every failure is one sentence on standard error and an exit status."""
-    # read where torch is loaded; threads that spin while they wait starve others of the machine
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Read where torch is loaded. Threads that wait spin for milliseconds else, and keep each other
+    # from working on a machine that is shared; never to spin would cost a third of the speed.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped job keeps its checkpoint
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that lacks a letter shows its number
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -7,7 +7,7 @@ from ..series import InputError
 from .batch import CLUSTERS
 from .bids import SUFFIXES, Dataset
 from .cluster import is_address
-from .names import HIDDEN, RAW, link_of
+from .names import HIDDEN, RAW, link_of, real
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,17 @@ class Cohort:
                 "tcp://host:8786 or tls://host:8786",
                 2,
             )
-        root, out = self.root.resolve(), self.out.resolve()
+        root, out = real(self.root), real(self.out)
         if root.is_relative_to(out):
             raise InputError(f"{self.root} lies in {self.out}; give another folder to write to", 2)
-        for place in (out, self.folder.resolve()):
+        for place in (out, real(self.folder)):
             if place.is_relative_to(root) and not place.is_relative_to(root / "derivatives"):
                 raise InputError(
                     f"{place} lies among the data; nothing is written there but below "
                     f"{self.root / 'derivatives'}: give another folder",
                     2,
                 )
-        if self.work is None and not self.folder.resolve().is_relative_to(out):
+        if self.work is None and not real(self.folder).is_relative_to(out):
             raise InputError(f"{self.folder} is a link that leads out of {self.out}; remove it")
         self._refuse_foreign()
 

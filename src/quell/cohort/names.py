@@ -124,7 +124,12 @@ def write_dataset(out: Path, dataset: Dataset) -> None:
 
 def link_of(dataset: Dataset, out: Path) -> str:
     """Where the source dataset lies, seen from the output."""
-    return quote(os.path.relpath(dataset.root.resolve(), out.resolve()), safe="/.")
+    return quote(os.path.relpath(real(dataset.root), real(out)), safe="/.")
+
+
+def real(path: Path) -> Path:
+    """Where a path leads. `resolve` would raise what is no OSError for a link to itself."""
+    return Path(os.path.realpath(path))
 
 
 def inside(out: Path, path: Path) -> Path:
@@ -133,7 +138,7 @@ def inside(out: Path, path: Path) -> Path:
     Raises InputError where a link in it leads elsewhere, so that nothing is written there.
     """
     whole = out / path
-    if not whole.parent.resolve().is_relative_to(out.resolve()):
+    if not real(whole.parent).is_relative_to(real(out)):
         raise InputError(
             f"{whole.parent} is a link that leads out of {out}; nothing is written there: remove it"
         )

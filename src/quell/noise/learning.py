@@ -109,9 +109,12 @@ def _usable(sigma: np.ndarray, series: Series, mask: np.ndarray) -> np.ndarray:
             f"the noise map is {sigma.shape} and the scan {series.data.shape[:3]}; "
             "give --noise-in on the scan's grid"
         )
-    if not np.all(sigma[mask] > 0):  # NaN fails too
-        raise InputError("the noise map is not positive everywhere in the mask; correct --noise-in")
-    return fill(sigma.astype(np.float32), np.isfinite(sigma) & (sigma > 0))
+    is_usable = np.isfinite(sigma) & (sigma > 0)
+    if not np.all(is_usable[mask]):
+        raise InputError(
+            "the noise map is not positive and finite everywhere in the mask; correct --noise-in"
+        )
+    return fill(sigma.astype(np.float32), is_usable)
 
 
 def _shows_no_differences(series: Series) -> bool:

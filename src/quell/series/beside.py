@@ -75,14 +75,15 @@ def read_bvecs(path: Path, n_volumes: int, bvals: np.ndarray | None) -> np.ndarr
 
 
 def read_json(path: Path) -> Any:
-    """What a json says; its numbers that JSON has not (NaN, Infinity, 1e999) are null.
+    """What a json says; what is no finite float (NaN, Infinity, 1e999, 400 digits) is null.
 
     Raises OSError for what is no file, ValueError or RecursionError for what is no JSON.
     """
     if not path.is_file():  # a pipe would be waited for, and a device may have no end
         raise OSError(f"{path.name} is no file")
     text = path.read_text(encoding="utf-8-sig")
-    said = json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+    known: Any = {"parse_int": _finite, "parse_float": _finite, "parse_constant": lambda _: None}
+    said = json.loads(text, **known)
     level = [said]
     for _ in range(DEEPEST):
         level = [v for x in level for v in _inside(x)]
@@ -98,7 +99,9 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def _finite(digits: str) -> float | None:
-    return number if math.isfinite(number := float(digits)) else None
+    if not math.isfinite(number := float(digits)):
+        return None
+    return int(digits) if digits.lstrip("-").isdecimal() else number
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def _head_threshold(image: np.ndarray) -> float:
         return 0.0
     level = _level(np.minimum(image, np.quantile(image[image > 0], 0.98)))
     below, n_above = image[image <= level], np.count_nonzero(image > level)
-    if np.ptp(below) > 0:  # did it part fluid from tissue, rather than tissue from background?
+    if (
+        below.size and np.ptp(below) > 0
+    ):  # did it part fluid from tissue, rather than tissue from background?
         second = _level(below)
         tissue, background = below[below > second], below[below <= second]
         if tissue.size > 2 * n_above and tissue.mean() > 4 * background.mean():  # noise: about 2

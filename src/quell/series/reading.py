@@ -18,6 +18,7 @@ from .phase import complex_of, radians
 from .scan import B0_MAX, InputError, Series, first_line, stem
 
 GRID_TOLERANCE = 1e-3  # largest difference between two affines of one grid, mm
+LARGEST = 1e15  # of a value: the sum of the squares of a scan stays a float32
 GZIP_MAX_RATIO = 1100  # deflate cannot pack tighter than about 1032 : 1
 VOLUMES_AT_ONCE, VALUES_AT_ONCE = 16, 1 << 23  # 16 float32 fill what memory moves at a time
 UNREADABLE = (
@@ -218,7 +219,7 @@ def _read_volumes(path: Path, image: Any) -> tuple[np.ndarray, np.ndarray, int]:
     n_volumes = image.shape[3] if len(image.shape) == 4 else 1
     dtype = np.complex64 if is_complex else np.float32
     data = np.empty((*image.shape[:3], n_volumes), dtype=dtype)
-    bad, n_bad, is_constant = np.zeros(image.shape[:3], dtype=bool), 0, True
+    bad, n_bad, is_constant, most = np.zeros(image.shape[:3], dtype=bool), 0, True, 0.0
     n_at_once = min(VOLUMES_AT_ONCE, max(1, VALUES_AT_ONCE // data[..., 0].size))
     for v in range(0, n_volumes, n_at_once):  # not all: slope and intercept give float64
         block = data[..., v : v + n_at_once]
@@ -238,9 +239,15 @@ def _read_volumes(path: Path, image: Any) -> tuple[np.ndarray, np.ndarray, int]:
             n_bad += int(bad_here.sum())
             block[bad_here] = 0
             bad |= bad_here.any(axis=3)
+        most = max(most, float(np.abs(block).max()))
         is_constant = is_constant and bool(np.all(block == data[0, 0, 0, 0]))
     if n_bad == data.size:
         raise InputError(f"{path} holds no numbers, every voxel is NaN or Inf; convert it again")
+    if most > LARGEST:
+        raise InputError(
+            f"{path} holds values up to {most:.2g}, which no scanner measures; its type or its "
+            "scaling is wrong: convert it again"
+        )
     if is_constant:
         value = data[0, 0, 0, 0]
         raise InputError(f"{path} is empty, every voxel is {value:g}; convert the scan again")
