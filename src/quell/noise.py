@@ -29,7 +29,7 @@ from .background import (
 )
 from .checks import Finding
 from .scaling import LAWS, N_COILS_RANGE, Scale
-from .series import InputError, Series
+from .series import LARGEST, InputError, Series
 
 ADDED = ("measured", "white")  # what noise that is added on purpose may be like
 FEW_VOLUMES = 8  # below it the trailing components still hold signal
@@ -39,6 +39,10 @@ BULK_EDGE = 1.15  # an eigenvalue this far above the mean of those below it is s
 COMPONENTS_FOR_COVARIANCE = 12  # each holds thousands of voxels; a bound on the time, not tuned
 CORRELATED = 0.1  # of neighbours; above it, noise is not white
 AIR_MAYBE_TOO_QUIET, AIR_TOO_QUIET = 1.35, 2.5  # head over air: a note; a warning
+NO_NOISE = (
+    "no noise can be learned: volumes are alike to the last digit, or their values are too large "
+    "or too small to reckon with; convert the scan again"
+)
 REFINEMENTS = 3  # of the noise map: the stabiliser needs a map, the map a stabiliser
 TAPER_FROM = 0.5  # of the largest lag; beyond, measured correlations fade to zero
 
@@ -214,10 +218,7 @@ def learn(
 def _known(sigma: np.ndarray) -> np.ndarray:
     """The noise map as it was learned; InputError where there is none, or values overflow."""
     if not np.all((sigma > 0) & np.isfinite(sigma)):
-        raise InputError(
-            "no noise can be learned: volumes are alike to the last digit, or their values are too "
-            "large or too small to reckon with; convert the scan again, or give --noise-in"
-        )
+        raise InputError(NO_NOISE)
     return sigma
 
 
@@ -228,6 +229,8 @@ def _with_given_map(
     sigma = _usable(sigma, series, mask)
     images = _noise_images(series, mask, Scale.of(sigma, law, n_coils))
     covariance = _autocorrelation(images.values, mask)
+    if not np.all(np.isfinite(covariance)):
+        raise InputError(NO_NOISE)
     found = 1.0 if "counts as noise" in images.source else float(np.sqrt(np.mean(images.values**2)))
     return NoiseModel(
         sigma, covariance, law, n_coils, "map given", len(images.values), images.spectrum,
@@ -242,10 +245,10 @@ def _usable(sigma: np.ndarray, series: Series, mask: np.ndarray) -> np.ndarray:
             f"the noise map is {sigma.shape} and the scan {series.data.shape[:3]}; "
             "give --noise-in on the scan's grid"
         )
-    is_usable = np.isfinite(sigma) & (sigma > 0)
+    is_usable = (sigma > 0) & (sigma < LARGEST)  # NaN fails too
     if not np.all(is_usable[mask]):
         raise InputError(
-            "the noise map is not positive and finite everywhere in the mask; correct --noise-in"
+            "the noise map is not positive, or no number, somewhere in the mask; correct --noise-in"
         )
     return _fill(sigma.astype(np.float32), is_usable)
 
