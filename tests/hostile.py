@@ -259,7 +259,7 @@ def out_forged(rng: random.Random, box: Path) -> None:
         return
     try:
         said = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     if not isinstance(said, dict) or not said:
         return

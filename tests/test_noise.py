@@ -442,8 +442,16 @@ def test_air_whose_noise_overflows_is_refused(brain):
         learn(scan, brain.clean.mask, "gaussian")
 
 
-def test_a_noise_map_that_is_infinite_in_the_mask_is_refused(series):
+@pytest.mark.parametrize("value", [np.inf, np.nan, 3e38])
+def test_a_noise_map_that_is_no_number_in_the_mask_is_refused(series, value):
     mask = np.ones(series.data.shape[:3], bool)
-    sigma = np.where(np.arange(mask.size).reshape(mask.shape) == 7, np.inf, 40.0)
-    with pytest.raises(InputError, match="positive and finite"):
+    sigma = np.where(np.arange(mask.size).reshape(mask.shape) == 7, value, 40.0)
+    with pytest.raises(InputError, match="not positive, or no number"):
         learn(series, mask, sigma=sigma)
+
+
+def test_copies_of_one_volume_have_no_noise_whatever_the_map_says(series):
+    mask = np.ones(series.data.shape[:3], bool)
+    copies = replace(series, data=np.zeros_like(series.data) + 100)
+    with pytest.raises(InputError, match="no noise can be learned"):
+        learn(copies, mask, sigma=np.full(mask.shape, 40.0))

@@ -21,13 +21,17 @@ from ..background import (
     sigma_of_detail,
 )
 from ..scaling import Scale
-from ..series import InputError, Series
+from ..series import LARGEST, InputError, Series
 from .components import FEW_VOLUMES, noise_images, principal_components
 from .correlation import autocorrelation, pairs_at_lags
 from .law import law_of
 from .maps import continue_outside, fill, noise_left
 from .model import LAGS, NoiseModel
 
+NO_NOISE = (
+    "no noise can be learned: volumes are alike to the last digit, or their values are too large "
+    "or too small to reckon with; convert the scan again"
+)
 REFINEMENTS = 3  # of the noise map: the stabiliser needs a map, the map a stabiliser
 
 
@@ -81,10 +85,7 @@ def learn(
 def _known(sigma: np.ndarray) -> np.ndarray:
     """The noise map as it was learned; InputError where there is none, or values overflow."""
     if not np.all((sigma > 0) & np.isfinite(sigma)):
-        raise InputError(
-            "no noise can be learned: volumes are alike to the last digit, or their values are too "
-            "large or too small to reckon with; convert the scan again, or give --noise-in"
-        )
+        raise InputError(NO_NOISE)
     return sigma
 
 
@@ -95,6 +96,8 @@ def _with_given_map(
     sigma = _usable(sigma, series, mask)
     images = noise_images(series, mask, Scale.of(sigma, law, n_coils))
     covariance = autocorrelation(images.values, mask)
+    if not np.all(np.isfinite(covariance)):
+        raise InputError(NO_NOISE)
     found = 1.0 if "counts as noise" in images.source else float(np.sqrt(np.mean(images.values**2)))
     return NoiseModel(
         sigma, covariance, law, n_coils, "map given", len(images.values), images.spectrum,
@@ -109,10 +112,10 @@ def _usable(sigma: np.ndarray, series: Series, mask: np.ndarray) -> np.ndarray:
             f"the noise map is {sigma.shape} and the scan {series.data.shape[:3]}; "
             "give --noise-in on the scan's grid"
         )
-    is_usable = np.isfinite(sigma) & (sigma > 0)
+    is_usable = (sigma > 0) & (sigma < LARGEST)  # NaN fails too
     if not np.all(is_usable[mask]):
         raise InputError(
-            "the noise map is not positive and finite everywhere in the mask; correct --noise-in"
+            "the noise map is not positive, or no number, somewhere in the mask; correct --noise-in"
         )
     return fill(sigma.astype(np.float32), is_usable)
 

@@ -10,7 +10,7 @@ Differs Output is always float32 with slope 1, whatever the input's type: an int
 from .beside import read_json
 from .brain import brain_mask, mask_of
 from .neighbours import NEIGHBOURS, prior_volumes, shells, show_the_same
-from .reading import GRID_TOLERANCE, bvals_of, load, load_map, open_scan, sources_of
+from .reading import GRID_TOLERANCE, LARGEST, bvals_of, load, load_map, open_scan, sources_of
 from .scan import B0_MAX, FOURTH_AXES, IMAGE_ENDINGS, InputError, Series, stem
 from .writing import copy_gradients, parts_of, replacing, write_image, write_mask, write_nifti
 
@@ -20,6 +20,7 @@ __all__ = [
     "GRID_TOLERANCE",
     "IMAGE_ENDINGS",
     "InputError",
+    "LARGEST",
     "Series",
     "NEIGHBOURS",
     "load",
