@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from ..series import B0_MAX
 from .reference import masked
@@ -147,6 +147,8 @@ def change_of(before: np.ndarray, after: np.ndarray) -> Change:
     """
     change = after - before
     n = len(change)
+    from scipy import stats  # not before: it takes half a second to load
+
     varies = n > 1 and change.std() > 0
     p = float(stats.ttest_rel(after, before).pvalue) if varies else float("nan")
     sd = float(change.std(ddof=1)) if n > 1 else float("nan")

@@ -50,7 +50,8 @@ N_TOLD, TOLD_SCALE = 6, 3.0  # log r / 2 and five correlations of the noise, whi
 SHAPE = ("channels", "multipliers", "guides")  # settings that the weights depend on
 FLIPS = ((), (-2, -1), (-2,), (-1,))  # along no axis, both in the plane, one of them
 STARTS = ("auto", "prior", "scratch")
-BATCHES_OF_REFEREE, TAU_OF_REFEREE = 12, 0.5
+TAU_OF_REFEREE = 0.5
+BATCHES_OF_REFEREE, WITHOUT_TRAINING = 12, 4  # prior and Wiener filter lie far apart
 UNTRAINED, PRIOR = "the global Wiener filter", "the prior as it is"
 TRAINED = {
     PRIOR: "the prior, trained on with this scan",
@@ -214,11 +215,12 @@ class Joint:
         net.load_state_dict(weights)
         net.to(run.device)
         fixed, found = replace(self, tau_min=TAU_OF_REFEREE, tau_max=TAU_OF_REFEREE), 0.0
-        for n in range(BATCHES_OF_REFEREE):
+        n_batches = BATCHES_OF_REFEREE if self.steps else WITHOUT_TRAINING
+        for n in range(n_batches):
             rng = run.rng("referee", n)
             batch = self.draw(spaces, rng).to(run.device)
             found += float(fixed.loss(net, batch, spaces[batch.scan], rng))
-        return found / BATCHES_OF_REFEREE
+        return found / n_batches
 
     def restore(self, net: Network, x: Tensor, space: "Components") -> Tensor:
         """Clean volumes of one slice, x (1, K, SLAB, H, W) -> (1, V, H, W)."""
