@@ -145,10 +145,10 @@ def change_of(before: np.ndarray, after: np.ndarray) -> Change:
 
     before, after  (G,)  of the noisy scan and of the result
     """
-    change = after - before
-    n = len(change)
     from scipy import stats  # not before: it takes half a second to load
 
+    change = after - before
+    n = len(change)
     varies = n > 1 and change.std() > 0
     p = float(stats.ttest_rel(after, before).pvalue) if varies else float("nan")
     sd = float(change.std(ddof=1)) if n > 1 else float("nan")
