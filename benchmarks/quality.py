@@ -213,6 +213,8 @@ def open_results(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     results: dict[str, Any] = json.loads(path.read_text())
     # another processor changes seconds only, and rows say so
     same = here.keys() - {"processor", "cores", "system"}
+    if options.newer:
+        here["versions"] = here["versions"] | {"quell": results["run"]["versions"]["quell"]}
     if other := [name for name in sorted(same) if results["run"].get(name) != here[name]]:
         raise SystemExit(
             f"{path.name} was made with another {', '.join(other)}: its figures would not compare "
@@ -241,6 +243,8 @@ def measure_all(results: dict[str, Any], path: Path, options: argparse.Namespace
                 row = measure(method, scan, Path(folder), options)
                 if processor() != results["run"]["processor"]:
                     row["processor"] = processor()
+                if versions()["quell"] != results["run"]["versions"]["quell"]:
+                    row["quell"] = versions()["quell"]
                 entry["methods"][method] = row
                 print(f"{name}: {method}, {time.perf_counter() - start:.0f} s", flush=True)
                 results["scans"][name] = entry
@@ -273,6 +277,11 @@ def read_options() -> argparse.Namespace:
     add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "quality",
         help="where to write, without .json and .md")  # fmt: skip
     add("--again", action="store_true", help="measure anew what is in the results already")
+    add(
+        "--newer",
+        action="store_true",
+        help="let rows of this version of quell stand beside those of an older one; they say so",
+    )
     add("--table", action="store_true", help="measure nothing, only make the Markdown again")
     add("--readme", action="store_true", help="measure nothing, make the Markdown and README.md")
     return parser.parse_args()

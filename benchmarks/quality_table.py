@@ -153,10 +153,13 @@ def write_table(results: dict[str, Any], path: Path) -> None:
 
 
 def elsewhere(results: dict[str, Any]) -> str:
-    """What † means, where there is one."""
-    rows = [row for scan in results["scans"].values() for row in scan["methods"].values()]
-    found = sorted({row["processor"] for row in rows if "processor" in row})
-    return f"\n† measured on {', '.join(found)}.\n" if found else ""
+    """What † means, where there is one, and which rows are of a newer quell."""
+    named = [pair for scan in results["scans"].values() for pair in scan["methods"].items()]
+    found = sorted({row["processor"] for _, row in named if "processor" in row})
+    said = f"\n† measured on {', '.join(found)}.\n" if found else ""
+    newer = sorted({(name, row["quell"]) for name, row in named if "quell" in row})
+    told = ", ".join(f"`{name}` {version}" for name, version in newer)
+    return f"{said}\nMeasured later, with a newer quell: {told}.\n" if newer else said
 
 
 def introduction(results: dict[str, Any]) -> str:
