@@ -394,6 +394,12 @@ def table(results: dict[str, Any]) -> str:
 
 def _measured(results: dict[str, Any], speed: dict[str, Any]) -> list[str]:
     about = results["run"]
+    slowed = ""
+    if any(is_busy(r) for rows in results["scans"].values() for r in rows):
+        slowed = (
+            f" † Other work took the processor (load above {THREADS + BUSY:.0f}), so these seconds "
+            "are too long; they are not used below."
+        )
     lines = [
         "## One scan", "",
         f"`quell denoise` from file to file, report included, {about['threads']} threads: the demo "
@@ -401,10 +407,8 @@ def _measured(results: dict[str, Any], speed: dict[str, Any]) -> list[str]:
         f"{speed['run']['processor']}, {speed['run']['threads']} threads, {speed['date']}, from "
         "`benchmarks/results/speed.json`. *Set aside*: what `quell cohort` "
         "reckons with. *Read* and *written*: the scan and its result as float32, not packed, "
-        "computed from the size; packed files are smaller. *Load*: "
-        "processes that wanted the processor at the end, these threads counted. † Other work took "
-        f"the processor (load above {THREADS + BUSY:.0f}), so these seconds are too long; they are "
-        "not used below.", "",
+        "computed from the size; packed files are smaller. *Load*: processes that wanted the "
+        "processor at the end, these threads counted." + slowed, "",
         "| scan | float32, GB | preset | wall, s | core-seconds | peak, GB | set aside, GB "
         "| set aside / peak | read, GB | written, GB | load |",
         "| --- | --: | --- |" + " --: |" * 8,
@@ -431,8 +435,8 @@ def _model(results: dict[str, Any]) -> list[str]:
     lines = [
         "## The model", "",
         "a + b x (size as float32, GB), by least squares of the relative error over the scans "
-        "above. Through two scans a line always passes, so it shows no error there, and has no "
-        "check; scans larger than the large scan are extrapolated.", "",
+        "above. Two numbers from so few scans are a rough rule: the error says how well the line "
+        "meets those scans, not others, and scans larger than the large scan are extrapolated.", "",
         "| preset | what | scans | a | b, for each GB | largest error |",
         "| --- | --- | --: | --: | --: | --: |",
     ]  # fmt: skip
@@ -458,8 +462,8 @@ def _studies(results: dict[str, Any]) -> list[str]:
         f"{FAILING:.0%} of the scans can't be read (found out after {SECONDS_TO_FAIL:.0f} s); "
         f"{KILLED:.0%} have their worker killed once at a random time, another one stands in "
         f"{SECONDS_TO_RETURN:.0f} s later, and the scan starts anew. Seed {SEED}.", "",
-        "On the workstation (16 cores, 64 GB) the workers share the memory, as `--dask local` has "
-        "it. A node has 64 cores and 256 GB; a batch job is one worker with memory of its own. "
+        "On the workstation (16 cores, 64 GB; `--workers 8 --threads 2`) the workers share the "
+        "memory, as `--dask local` has it. A node has 64 cores and 256 GB; a batch job is one worker with memory of its own. "
         "*Then of 24*: a second run for the scans that were refused because they do not fit the "
         "first jobs. *Reserved*: threads x seconds of all workers while they had a scan, lost work "
         "included; all cores of a node are used only where memory allows as many jobs.", "",

@@ -169,7 +169,7 @@ def small_map(option: str, series) -> bytes:
 
 def results(rng: random.Random, box: Path) -> list[str]:
     """Where `quell denoise` is to write, and how."""
-    name = rng.choice(("out", "out", *hostile.NAMES))
+    name = rng.choice(("out", "out", *(n for n in hostile.NAMES if n != "..")))  # that is no file
     out = box / "out" / f"{name}{rng.choice(('.nii.gz', '.nii', '.mif', '.txt', ''))}"
     words = [str(out), "--method", rng.choice(METHODS), "--threads", "1"]
     if rng.random() < 0.2:
