@@ -27,7 +27,7 @@ def write(path, end="END\n", first="mrtrix image", n_bytes=SIZE, **changed):
     """A .mif file with some keys changed, or left out where they are None."""
     lines = [f"{k}: {v}" for k, v in {**GOOD, **changed}.items() if v is not None]
     text = "\n".join([first, *lines, end]).encode()
-    voxels = np.arange(n_bytes, dtype=np.uint8).tobytes()
+    voxels = np.resize(np.arange(SIZE // 4, dtype="<f4").view(np.uint8), n_bytes).tobytes()
     path.write_bytes(text.ljust(400, b"\0") + voxels)
     return path
 
