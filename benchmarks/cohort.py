@@ -465,8 +465,9 @@ def _studies(results: dict[str, Any]) -> list[str]:
         "On the workstation (16 cores, 64 GB; `--workers 8 --threads 2`) the workers share the "
         "memory, as `--dask local` has it. A node has 64 cores and 256 GB; a batch job is one "
         "worker with memory of its own. *Then of 24*: a second run for the scans that were refused "
-        "because they do not fit the first jobs. *Reserved*: threads x seconds of all workers while they had a scan, lost work "
-        "included; all cores of a node are used only where memory allows as many jobs.", "",
+        "because they do not fit the first jobs. *Reserved*: threads x seconds of all workers "
+        "while they had a scan, lost work included; all cores of a node are used only where "
+        "memory allows as many jobs.", "",
         "| machines | preset | workers | done | unreadable | killed, redone | wall, h "
         "| reserved core-hours | of all cores | set aside a node, at most, GB | peak a node, GB |",
         "| --- | --- |" + " --: |" * 9,
