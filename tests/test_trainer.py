@@ -260,6 +260,24 @@ def test_a_network_is_used_in_bfloat16_on_gpus_and_not_as_published(monkeypatch)
     assert trainer.as_used(net, "lean", gpu) is not net
 
 
+def test_a_convolution_in_3d_stays_in_float32_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(trainer, "has_fast_bfloat16", lambda device: True)
+    flat, deep = nn.Conv2d(1, 1, 3), nn.Sequential(nn.Conv3d(1, 1, 3))
+    assert trainer.fastest(flat, torch.device("cpu")) is not flat
+    assert trainer.fastest(deep, torch.device("cpu")) is deep
+    assert trainer.fastest(deep, torch.device("cuda")) is not deep
+
+
+def test_gradients_in_3d_are_of_what_was_computed_and_not_of_old_memory():
+    net, x = nn.Conv3d(16, 16, 3, padding=1), torch.ones(2, 16, 2, 4, 4)
+    for _ in range(10):
+        old = [torch.full((n,), torch.nan) for n in (1000, 4096, 16384, 65536, 262144)]
+        del old
+        net.zero_grad()
+        trainer.fastest(net, torch.device("cpu"))(x).sum().backward()
+        assert net.weight.grad.isfinite().all()
+
+
 def test_in_bfloat16_only_the_network_is_rounded():
     net, seen = Mixer(), []
 
