@@ -33,7 +33,7 @@ TINY: dict[str, dict[str, int]] = {
     "sure_ip": {"steps": 40, "channels": 8, "patch": 16, "most_steps": 3},
     "noise2self": {"steps": 100, "channels": 8, "patch": 16, "stride": 2},
     "neighbor2neighbor": {"steps": 40, "channels": 8, "patch": 24},
-    "deep_image_prior": {"steps": 70, "channels": 8},
+    "deep_image_prior": {"steps": 55, "channels": 8},
     "nlm": {"search": 1},
     "mppca": {"stride": 2},
     "ascm": {"search": 1},
