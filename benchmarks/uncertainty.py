@@ -72,30 +72,27 @@ def rows(name: str, scan: TrioScan | PhantomScan, threads: int) -> dict[str, Any
     """A row of the table, two for the scan that was acquired twice."""
     noisy, goal, n_noise = given(scan)
     result = quell.denoise(noisy, uncertainty=True, threads=threads)
+    assert result.uncertainty is not None
     inside = ndimage.binary_erosion(result.mask, iterations=ERODED)
     dwi = ~noisy.is_b0
-    found = {name: row(result, result.denoised[..., dwi], goal[..., dwi], inside, dwi, n_noise)}
+    denoised, goal = result.denoised[..., dwi], goal[..., dwi]
+    results = {name: denoised}
     if n_noise:
-        still = moved(result.denoised[..., dwi], goal[..., dwi], inside)
-        found[f"{name}, movement and drift taken off"] = row(
-            result, still, goal[..., dwi], inside, dwi, n_noise
-        )
-    return found
-
-
-def row(
-    result: quell.Result,
-    denoised: np.ndarray,
-    goal: np.ndarray,
-    inside: np.ndarray,
-    dwi: np.ndarray,
-    n_noise: float,
-) -> dict[str, Any]:
-    """Shares within one and two sd, and error and uncertainty in groups; units of σ²."""
-    assert result.uncertainty is not None
+        results[f"{name}, movement and drift taken off"] = moved(denoised, goal, inside)
     sigma = result.noise.sigma[inside][:, None]
-    error = ((goal - denoised)[inside] / sigma) ** 2
     said = (result.uncertainty[inside][:, dwi] / sigma) ** 2
+    return {
+        words: row(((goal - out)[inside] / sigma) ** 2, said, n_noise)
+        for words, out in results.items()
+    }
+
+
+def row(error: np.ndarray, said: np.ndarray, n_noise: float) -> dict[str, Any]:
+    """Shares within one and two sd, and error and uncertainty in groups.
+
+    error, said  (voxels, V) squares of the difference and of the uncertainty, σ²
+    n_noise      how often σ² is in the difference
+    """
     total = said + n_noise
     edges = np.quantile(said, np.linspace(0, 1, N_GROUPS + 1))[1:-1]
     group = np.digitize(said, edges)
