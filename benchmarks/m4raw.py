@@ -233,6 +233,8 @@ def run_all(threads: int, path: Path) -> None:
             seconds = time.perf_counter() - start
             rows[name] = {"seconds": seconds} | scores(out, scan, truth)
             print(f"{contrast} {name}: {rows[name]}", flush=True)
+            # in the order of the methods, whenever each was run
+            results["rows"][contrast] = {n: rows[n] for n in METHODS if n in rows}
             path.write_text(json.dumps(results, indent=2) + "\n")
 
 
@@ -255,7 +257,7 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             f"| {name} | {r['psnr others']:.2f} | {r['ssim others']:.3f} | {r['psnr truth']:.2f} "
             f"| {r['ssim truth']:.3f} | {r['seconds']:.0f} |"
-            for name, r in ((name, rows[name]) for name in METHODS if name in rows)
+            for name, r in rows.items()
         ]
     lines += [
         "",
