@@ -73,18 +73,27 @@ def main() -> None:
             found = measure(name, options)
             # read late: several of these may run at once, each for its own scan
             results = json.loads(path.read_text()) if path.exists() else {"scans": {}}
-            results |= {"processor": results.get("processor", processor())}
+            here = {"processor": processor(), "date": time.strftime("%Y-%m-%d")}
             for row in found["rows"]:
-                row |= {"processor": processor(), "date": time.strftime("%Y-%m-%d")}
-            if options.methods != "all" and name in results["scans"]:  # the others stay
-                new = {row["method"]: row for row in found["rows"] if row["method"] != "noisy"}
-                rows = results["scans"][name]["rows"]
-                found["rows"] = [new.pop(row["method"], row) for row in rows] + [*new.values()]
-            results["scans"][name] = found
-            results |= {"threads": options.threads}
-            results |= {"date": time.strftime("%Y-%m-%d"), "versions": versions()}
+                row |= here
+            if options.methods != "all" and name in results["scans"]:
+                replace_rows(results["scans"][name]["rows"], found["rows"])
+            else:
+                results["scans"][name] = found
+                results |= here | {"processor": results.get("processor", processor())}
+                results |= {"threads": options.threads, "versions": versions()}
             path.write_text(as_json(results))
     (RESULTS / "comparison.md").write_text(table(json.loads(path.read_text())))
+
+
+def replace_rows(rows: list[dict[str, Any]], measured: list[dict[str, Any]]) -> None:
+    """Put the rows of some methods in the places of their older ones; the others stay as they are.
+
+    Each tells the version of quell that made it, since the document tells that of the others.
+    """
+    new = {row["method"]: row | {"quell": versions()["quell"]} for row in measured}
+    del new["noisy"]
+    rows[:] = [new.pop(row["method"], row) for row in rows] + [*new.values()]
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -97,7 +106,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         scan=folder / "noisy.nii.gz",
         out=folder / "out",
         methods=",".join(ALL) if options.methods == "all" else options.methods,
-        externals=(DWIDENOISE,) if shutil.which("dwidenoise") else (),
+        externals=(DWIDENOISE,) if options.methods == "all" and shutil.which("dwidenoise") else (),
         truth=reference if is_phantom else None,
         repeat=None if is_phantom else reference,
         mask=folder / "mask.nii.gz" if is_phantom else None,
@@ -166,7 +175,7 @@ def table(results: dict[str, Any]) -> str:
         "`quell compare`, preset `fast` but where another is named, every method a command of "
         f"its own with {results['threads']} thread(s), other work on the machine beside it, on "
         f"{results['processor']}, {results['date']}; versions: {software}; †: measured anew on "
-        "another processor. "
+        f"another processor. {_newer(rows)}"
         "Made by `benchmarks/comparison.py`; nothing here is typed by hand. Best mean gain "
         "first. One draw of the noise, one seed: gaps of a tenth of a dB mean nothing.",
         "",
@@ -186,6 +195,14 @@ def table(results: dict[str, Any]) -> str:
         cells = [_cell(rows[scan].get(method), name, results) for scan, name in columns]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *_assumptions(rows, letters)]) + "\n"
+
+
+def _newer(rows: dict[str, dict[str, Any]]) -> str:
+    """Which rows another version of quell made than the one that the page names."""
+    newer = {(m, row["quell"]) for found in rows.values() for m, row in found.items()
+             if "quell" in row}  # fmt: skip
+    told = ", ".join(f"`{method}` {version}" for method, version in sorted(newer))
+    return f"Measured later, with a newer quell: {told}. " if told else ""
 
 
 def _mean_gain(method: str, rows: dict[str, dict[str, Any]]) -> float:
