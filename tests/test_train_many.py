@@ -1,5 +1,6 @@
 """Training on many scans: what is learned from, how it is kept, and where a model may be used."""
 
+import ctypes
 import json
 import os
 import threading
@@ -485,6 +486,8 @@ def rss_anon() -> int:
 @contextmanager
 def highest_memory():
     """The highest such number inside, over that before; looked at every few milliseconds."""
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # what was freed and kept would be given out again unseen
     before, peak, is_over = rss_anon(), [0], threading.Event()
 
     def watch():
