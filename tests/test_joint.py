@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from conftest import correlated, generator
 from quell import noise as noise_model
 from quell import prior
-from quell.methods.joint import PRIOR, UNTRAINED, Components, Joint, estimate
+from quell.methods.joint import PRIOR, UNTRAINED, Components, Joint, estimate, with_voxels_on
 from quell.noise import LAGS, NoiseModel
 from quell.record import referee, used
 from quell.run import Run
@@ -196,7 +196,7 @@ def test_the_rotation_is_orthonormal_so_white_noise_stays_white(small):
 def test_there_and_back_keeps_the_mean_and_the_part_in_the_kept_components(small):
     scan = in_sigmas(small, 60.0)
     made = components(scan)
-    x = np.moveaxis(made.slabs[:, :, 5, :, 1], -1, 0)
+    x = np.moveaxis(made.slabs[:, :, 5, :, 1].numpy(), -1, 0)
     y = np.moveaxis(scan.data[:, :, 5], -1, 0)
     back = made.rotate_back(torch.from_numpy(x.copy())[None])[0]
     lost = torch.from_numpy(y.copy()) - back
@@ -264,7 +264,16 @@ def test_a_slab_is_a_slice_between_its_neighbours_and_nothing_beyond_the_scan(sm
     np.testing.assert_array_equal(slabs[:, :, 3, :, 2], slabs[:, :, 4, :, 1])
     assert not slabs[:, :, 0, :, 0].any()
     assert not slabs[:, :, -1, :, 2].any()
-    assert slabs.base is not None  # a view: the scan is not held three times
+    assert slabs.data_ptr() == made.x.data_ptr()  # a view: the scan is not held three times
+
+
+def test_the_voxels_go_to_the_gpu_where_there_is_room(small, monkeypatch):
+    spaces = [components(in_sigmas(small, 60.0))] * 2
+    n_bytes = 2 * spaces[0].x.numel() * 4
+    for free, is_moved in ((2 * n_bytes, True), (2 * n_bytes - 2, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, n=free: (n, n))
+        there = with_voxels_on(torch.device("meta"), spaces)  # as if it were a GPU
+        assert [space.x.is_meta for space in there] == [is_moved] * 2
 
 
 def test_noise_of_a_slab_correlates_as_that_of_the_scan():

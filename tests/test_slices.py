@@ -75,9 +75,22 @@ def test_the_same_generator_draws_the_same_batch():
     assert not torch.equal(a.y, c.y)
 
 
-def test_a_batch_is_a_copy():
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_tensor_gives_the_batch_that_its_array_gives(dimensions):
     data, mask = coordinates(), scattered()
-    batch = draw(data, mask, 8, 8, generator())
+    data.flags.writeable = False
+    a, b = (
+        draw(one, mask, 8, 4, generator(), dimensions=dimensions)
+        for one in (data, torch.from_numpy(data.copy()))
+    )
+    assert torch.equal(a.y, b.y)
+    assert torch.equal(a.mask, b.mask)
+
+
+@pytest.mark.parametrize("of", [np.asarray, torch.from_numpy])
+def test_a_batch_is_a_copy(of):
+    data, mask = coordinates(), scattered()
+    batch = draw(of(data), mask, 8, 8, generator())
     batch.y.zero_(), batch.mask.zero_()
     np.testing.assert_array_equal(data, coordinates())
     np.testing.assert_array_equal(mask, scattered())

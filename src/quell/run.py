@@ -166,6 +166,17 @@ def onto(x: torch.Tensor, device: torch.device) -> torch.Tensor:
     return x.to(device, non_blocking=device.type == "cuda")
 
 
+def generator_on(device: torch.device, rng: torch.Generator) -> torch.Generator:
+    """A GPU's own generator, seeded by one of the CPU, so that what it draws need not travel.
+
+    For a CPU the same one. A GPU draws other numbers than a CPU, the same whenever it is asked.
+    """
+    if device.type != "cuda":
+        return rng
+    seed = int(torch.randint(2**62, (1,), generator=rng))
+    return torch.Generator(device).manual_seed(seed)
+
+
 def _cpu_has(*flags: str) -> bool:
     try:
         words = set(Path("/proc/cpuinfo").read_text().split())

@@ -53,7 +53,7 @@ class Batch:
 
 
 def draw(
-    data: np.ndarray,
+    data: np.ndarray | Tensor,
     mask: np.ndarray,
     n: int,
     size: int,
@@ -63,7 +63,8 @@ def draw(
 ) -> Batch:
     """n random patches, each holding a random voxel of the mask, randomly flipped.
 
-    data        (X, Y, Z, V), or more axes, which come before H and W in the batch
+    data        (X, Y, Z, V), or more axes, which come before H and W in the batch; where a tensor
+                lies on a device, the batch does, too
     mask        (X, Y, Z) bool
     size        edge of a patch, voxels; slices smaller than that are taken whole
     groups      (G, C) int  volumes that belong together: a random one for each patch; None: all V
@@ -90,13 +91,16 @@ def draw(
             box.append(int(centre[2]))
         slices.append(int(centre[2]) if dimensions == 2 else 0)
         patch = data[tuple(box)] if groups is None else data[tuple(box)][..., groups[g]]
-        ys.append(np.moveaxis(patch, range(dimensions), range(-dimensions, 0)))
-        masks.append(mask[tuple(box)])
-    y, m = torch.from_numpy(np.stack(ys)), torch.from_numpy(np.stack(masks)).float()
+        if isinstance(patch, np.ndarray):
+            patch = torch.from_numpy(np.array(patch))  # a copy: the scan may be read-only
+        ys.append(patch.movedim(tuple(range(dimensions)), tuple(range(-dimensions, 0))))
+        masks.append(torch.from_numpy(np.array(mask[tuple(box)])))
+    y, m = torch.stack(ys), torch.stack(masks).float()
     for axis, is_flipped in zip((0, 1), torch.rand((2, n), generator=rng) < 0.5, strict=True):
         axis -= dimensions
-        y = torch.where(is_flipped.reshape(-1, *[1] * (y.ndim - 1)), y.flip(axis), y)
-        m = torch.where(is_flipped.reshape(-1, *[1] * (m.ndim - 1)), m.flip(axis), m)
+        of_y, of_m = (is_flipped.reshape(-1, *[1] * (a.ndim - 1)) for a in (y, m))
+        y = torch.where(onto(of_y, y.device), y.flip(axis), y)
+        m = torch.where(of_m, m.flip(axis), m)
     return Batch(y, m, group, torch.tensor(slices))
 
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from .. import noise as noise_model
 from ..noise import ADDED, NoiseModel, principal_components
 from ..prior import fits, prior_of
-from ..run import Run, State, onto
+from ..run import Run, State, generator_on, onto
 from ..schedule import like
 from ..series import InputError, Series
 from ..slices import Batch, draw, map_slices
@@ -130,6 +130,8 @@ class Joint:
         """The network, from one scan or from many, in sigma = 1 units."""
         known = zip(scans, noises, strict=True)
         spaces = [Components.of(*one, self).to(run.device) for one in known]
+        if run.device.type == "cuda":
+            spaces = with_voxels_on(run.device, spaces)
         net = self.network(run)
         candidates = {UNTRAINED: {name: w.clone() for name, w in net.state_dict().items()}}
         if (prior := self.prior()) is not None:
@@ -160,7 +162,7 @@ class Joint:
         net.requires_grad_(False)
         space = Components.of(scan, noise, self).to(run.device)
         forward = fastest(net, run.device)
-        out = map_slices(lambda x: self.restore(forward, x, space), space.slabs, run)
+        out = map_slices(lambda x: self.restore(forward, x, space), space.slabs.numpy(), run)
         lost = np.zeros(scan.n_volumes)
         for z in range(scan.data.shape[2]):  # not by volume: those lie strided in memory
             inside = scan.where[:, :, z]
@@ -247,7 +249,7 @@ class Components:
     mean    (V,)
     U       (V, K)           orthonormal, so white noise over volumes stays white
     ev      (K,)             signal variance
-    slabs   (X, Y, Z, K, 3)  the slice below, itself, the slice above; a view of one array
+    x       (X, Y, Z+2, K)   with a slice of zeros below and above
     where   (X, Y, Z) bool   the mask
     filter_                  square root of the in-plane power spectrum of the noise
     mixing  (3, 3)           square root of the correlation between slices
@@ -259,7 +261,7 @@ class Components:
     mean: Tensor
     U: Tensor
     ev: Tensor
-    slabs: np.ndarray
+    x: Tensor
     where: np.ndarray
     filter_: Tensor
     mixing: Tensor
@@ -286,7 +288,7 @@ class Components:
             torch.from_numpy(mean.astype(np.float32)),
             torch.from_numpy(U),
             torch.from_numpy(np.maximum(ev[:K], 1e-3).astype(np.float32)),
-            np.lib.stride_tricks.sliding_window_view(x, SLAB, axis=2),
+            torch.from_numpy(x),
             scan.where,
             own.in_plane_filter((joint.patch, joint.patch)),
             torch.from_numpy(_root_of_correlation(line)),
@@ -294,9 +296,14 @@ class Components:
             joint.guides,
         )
 
+    @property
+    def slabs(self) -> Tensor:
+        """(X, Y, Z, K, 3): the slice below, itself, the slice above; a view."""
+        return self.x.unfold(2, SLAB, 1)
+
     def to(self, device: torch.device) -> "Components":
-        """The same with its tables on the device, where every step needs them."""
-        tables = {f.name: getattr(self, f.name) for f in fields(self)}
+        """The same with its tables on the device, where every step needs them; x stays."""
+        tables = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "x"}
         there: Any = {n: onto(t, device) for n, t in tables.items() if isinstance(t, Tensor)}
         return replace(self, **there)
 
@@ -306,7 +313,8 @@ class Components:
         None where a slab reaches out of the scan: nothing is there that noise could be added to.
         """
         B, K, _, H, W = batch.y.shape
-        z = noise_model.draw(self.filter_, (B, K, SLAB, H, W), rng)
+        own_rng = generator_on(batch.y.device, rng)
+        z = noise_model.draw(self.filter_, (B, K, SLAB, H, W), own_rng)
         z = torch.einsum("st,bkthw->bkshw", self.mixing, z)
         at = batch.z[:, None] + torch.arange(SLAB) - MIDDLE
         is_there = (at >= 0) & (at < self.where.shape[2])
@@ -315,6 +323,17 @@ class Components:
     def rotate_back(self, x: Tensor) -> Tensor:
         """(B, K, H, W) -> (B, V, H, W); components left out stay at their mean."""
         return torch.einsum("bkhw,vk->bvhw", x, self.U) + self.mean[:, None, None]
+
+
+def with_voxels_on(device: torch.device, spaces: list[Components]) -> list[Components]:
+    """The scans on the GPU, so that patches need not travel; as they are where they are too large.
+
+    They may take half of the memory that is free.
+    """
+    n_bytes = sum(space.x.numel() * space.x.element_size() for space in spaces)
+    if n_bytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return spaces
+    return [replace(space, x=onto(space.x, device)) for space in spaces]
 
 
 def _root_of_correlation(line: np.ndarray) -> np.ndarray:

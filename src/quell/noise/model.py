@@ -103,7 +103,8 @@ def draw(root: torch.Tensor, shape: tuple[int, ...], rng: torch.Generator) -> to
     shape  (..., H, W)
     """
     grid = (root.shape[0], 2 * (root.shape[1] - 1))
-    white = onto(torch.randn((*shape[:-2], *grid), generator=rng), root.device)
+    white = torch.randn((*shape[:-2], *grid), generator=rng, device=rng.device)
+    white = onto(white, root.device)
     z = torch.fft.irfft2(torch.fft.rfft2(white) * root, s=grid)
     return z[..., : shape[-2], : shape[-1]]
 
