@@ -1,6 +1,6 @@
 """The prior: what joint learns from other scans, how good it is as it is, and as a start.
 
-    python benchmarks/prior.py --train                     the prior that comes with quell
+    python benchmarks/prior.py --train --device cuda       the prior that comes with quell
     python benchmarks/prior.py --train siemens-decubitus   ... without this scanner's scans
     python benchmarks/prior.py                             judge every prior that is there
     python benchmarks/prior.py --table                     only make the Markdown from the JSON
@@ -11,7 +11,8 @@ Judges      Trio: its repeat. Phantom B: its truth. The others have neither: noi
             added, and what is left of the scan judges (`quell.evaluate.Recorruption`).
 Ways        Each scan is denoised by the prior as it is (`--preset instant`), by the prior and a
             training on the scan (the default), and by as long a training from scratch.
-Needs       QUELL_DATA; dwidenoise for the row of the peer.
+Needs       QUELL_DATA; dwidenoise for the row of the peer; a GPU for the training, which a CPU of
+            few cores would be at for half a day.
 """
 
 import argparse
@@ -38,12 +39,12 @@ from quell.evaluate import Recorruption
 from quell.methods.joint import SHAPE, Joint
 from quell.noise import learn
 from quell.record import as_json
-from quell.run import Run, set_threads
+from quell.run import Run, choose_device, set_threads
 from quell.series import Series, mask_of, write_nifti
 from quell.voice import speaking
 
 SHIPPED = Path(quell.__file__).parent / "priors"
-STEPS = 4000
+STEPS, PATCHES, COMPONENTS = 3200, 16, 8  # four minutes of a GPU
 A = 0.5  # noise added for the recorruption referee, in units of the scan's
 WAYS: dict[str, dict[str, Any]] = {
     "prior as it is": {"preset": "instant"},
@@ -55,17 +56,19 @@ WAYS: dict[str, dict[str, Any]] = {
 # ---- training ----------------------------------------------------------------------------------
 
 
-def train(left_out: str | None, folder: Path, work: Path) -> None:
+def train(left_out: str | None, folder: Path, work: Path, device: str) -> None:
     """Train a prior and write it with its card.
 
     left_out  a family of scans it is not to see
     folder    where it is written
     work      where an interrupted training goes on
     """
-    joint = Joint(start="scratch", steps=STEPS)
+    joint = Joint(start="scratch", steps=STEPS, patches=PATCHES, components=COMPONENTS)
     scans, noises = zip(*training_scans(left_out), strict=True)
     with speaking(quiet=False) as voice:
-        run = Run(SEED, folder=work / f"training-{left_out}", voice=voice)
+        run = Run(
+            SEED, choose_device(device), folder=work / f"training-{left_out}", voice=voice
+        )  # fmt: skip
         start = time.perf_counter()
         state = joint.fit(list(scans), list(noises), run)
     weights = {n.removeprefix("network."): w.half().contiguous() for n, w in state.items()}
@@ -81,6 +84,8 @@ def train(left_out: str | None, folder: Path, work: Path) -> None:
         "never_seen": ["siemens-trio-dti20x2-dev", "phantom B"] + ([left_out] if left_out else []),
         "script": "benchmarks/prior.py",
         "steps": STEPS,
+        "images_a_step": PATCHES * COMPONENTS,
+        "device": device,
         "seed": SEED,
         "seconds": round(time.perf_counter() - start),
         "weights": sum(w.numel() for w in weights.values()),
@@ -198,7 +203,8 @@ def table(found: dict[str, Any]) -> str:
         "# The prior that comes with quell",
         "",
         "Gain in dB over the noisy scan, diffusion-weighted volumes, in the mask. "
-        f"{found['steps']} training steps of the prior. {found['processor']}, "
+        f"{found['steps']} training steps of {PATCHES * COMPONENTS} images each for the prior. "
+        f"{found['processor']}, "
         f"{found['threads']} threads. Every scan "
         "was judged with a prior that had not seen it, nor any other scan of that person. Seconds "
         "are of the denoising alone, from memory to memory, other work on the machine included.",
@@ -220,13 +226,14 @@ def main() -> None:
     parser.add_argument("--train", choices=["all", *FAMILIES], nargs="?", const="all")
     parser.add_argument("--work", type=Path, default=Path("build/priors"))
     parser.add_argument("--table", action="store_true", help="only make the Markdown again")
+    parser.add_argument("--device", default="cpu", help="that trains")
     parser.add_argument("--threads", type=int, default=None)
     options = parser.parse_args()
     threads, path = set_threads(options.threads), RESULTS / "prior.json"
     if options.train == "all":
-        train(None, SHIPPED, options.work)
+        train(None, SHIPPED, options.work, options.device)
     elif options.train:
-        train(options.train, options.work / options.train, options.work)
+        train(options.train, options.work / options.train, options.work, options.device)
     else:
         if not options.table:
             judge_all(path, options.work, threads)
