@@ -39,7 +39,7 @@ from quell.cohort.job import Job
 from quell.cohort.manifest import Entry
 from quell.cohort.memory import SHARE, need_of
 from quell.compare.running import DONE, FAILED
-from quell.pipeline import versions
+from quell.record import versions
 from quell.series import open_scan
 
 DEMO = Path(__file__).parents[1] / "src" / "quell" / "demo_scan" / "dwi.nii.gz"
