@@ -11,8 +11,7 @@ Judges      Trio: its repeat. Phantom B: its truth. The others have neither: noi
             added, and what is left of the scan judges (`quell.evaluate.Recorruption`).
 Ways        Each scan is denoised by the prior as it is (`--preset instant`), by the prior and a
             training on the scan (the default), and by as long a training from scratch.
-Needs       QUELL_DATA; dwidenoise for the row of the peer; a GPU for the training, which a CPU of
-            few cores would be at for half a day.
+Needs       QUELL_DATA; dwidenoise for the row of the peer; a GPU for the training, or hours.
 """
 
 import argparse
@@ -66,9 +65,7 @@ def train(left_out: str | None, folder: Path, work: Path, device: str) -> None:
     joint = Joint(start="scratch", steps=STEPS, patches=PATCHES, components=COMPONENTS)
     scans, noises = zip(*training_scans(left_out), strict=True)
     with speaking(quiet=False) as voice:
-        run = Run(
-            SEED, choose_device(device), folder=work / f"training-{left_out}", voice=voice
-        )  # fmt: skip
+        run = Run(SEED, choose_device(device), work / f"training-{left_out}", voice)
         start = time.perf_counter()
         state = joint.fit(list(scans), list(noises), run)
     weights = {n.removeprefix("network."): w.half().contiguous() for n, w in state.items()}

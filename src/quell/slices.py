@@ -94,8 +94,8 @@ def draw(
         if isinstance(patch, np.ndarray):
             patch = torch.from_numpy(np.array(patch))  # a copy: the scan may be read-only
         ys.append(patch.movedim(tuple(range(dimensions)), tuple(range(-dimensions, 0))))
-        masks.append(torch.from_numpy(np.array(mask[tuple(box)])))
-    y, m = torch.stack(ys), torch.stack(masks).float()
+        masks.append(mask[tuple(box)])
+    y, m = torch.stack(ys), torch.from_numpy(np.stack(masks)).float()
     for axis, is_flipped in zip((0, 1), torch.rand((2, n), generator=rng) < 0.5, strict=True):
         axis -= dimensions
         of_y, of_m = (is_flipped.reshape(-1, *[1] * (a.ndim - 1)) for a in (y, m))
