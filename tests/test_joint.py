@@ -105,12 +105,11 @@ def test_the_prior_is_read_as_its_own_package_reads_it():
 @pytest.mark.parametrize("tau", [0.0, 0.3, 1.0])
 def test_before_training_the_estimate_is_the_global_wiener_filter(tau):
     ev = torch.tensor([9.0, 2.0, 0.1])
-    x_t = torch.randn((2, 3, 3, 8, 8), generator=generator())
-    s_t = torch.full((2,), 1 + tau**2).sqrt()
-    i, k = torch.tensor([0, 1, 1]), torch.tensor([2, 0, 1])
-    h = estimate(Silent(), x_t, s_t, i, k, space(ev.tolist()))
+    own, guides = torch.randn((2, 3, 3, 8, 8), generator=generator()).unbind()
+    s_t, k = torch.full((3,), 1 + tau**2).sqrt(), torch.tensor([2, 0, 1])
+    h = estimate(Silent(), own, guides[:, :1], k, s_t, space(ev.tolist()))
     gain = (ev / (ev + 1 + tau**2))[k, None, None]
-    torch.testing.assert_close(h, gain * x_t[i, k, 1], rtol=1e-6, atol=1e-6)  # float32
+    torch.testing.assert_close(h, gain * own[:, 1], rtol=1e-6, atol=1e-6)  # float32
 
 
 def test_the_loss_is_that_of_corruption2self():
@@ -127,8 +126,26 @@ def test_the_loss_is_that_of_corruption2self():
     x_t, h = net.image[:, 1] * (ev_k + s2).sqrt(), net.image[:, 1] * ev_k / (ev_k + s2) ** 0.5
     gamma, delta = (s2 - 1) / s2, 1 / s2
     expected = mask * (gamma * h + delta * x_t - x[0, k]) ** 2 / gamma
-    assert sorted(k) == [0, 1, 2]
-    torch.testing.assert_close(value, expected.sum() / (3 * mask.sum()), rtol=1e-4, atol=0)
+    assert sorted(k[:3]) == [0, 1, 2]
+    assert k[3:] == k[:3]  # once with z, once with -z
+    middle = (x_t[:3] + x_t[3:]) / 2
+    torch.testing.assert_close(middle, x[0, k[:3]], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(value, expected.sum() / (6 * mask.sum()), rtol=1e-4, atol=0)
+
+
+def test_half_of_the_patches_are_turned_over_their_noise_with_them():
+    net, joint, B = Silent(), Joint(components=1, patch=8, tau_min=0.5, tau_max=0.5), 200
+    y = torch.tensor([0.0, 200.0, 400.0]).reshape(1, 1, 3, 1, 1).expand(B, 1, 3, 8, 8).clone()
+    at = torch.full((B,), 2)  # the last slice: nothing is above it
+    batch = Batch(y, torch.ones(B, 8, 8), z=at)
+    joint.loss(net, batch, space([3.0], size=8), generator())
+    x_t = net.image[:B, :3] * (3.0 + 1.25) ** 0.5
+    is_turned = x_t[:, 0].mean(dim=(1, 2)) > 200
+    assert 70 < is_turned.sum() < 130
+    x_t[is_turned] = x_t[is_turned].flip(1)
+    spread = (x_t - y[:, 0]).std(dim=(0, 2, 3))
+    torch.testing.assert_close(spread, torch.tensor([0.5, 0.5, 0.0]), rtol=0.05, atol=1e-4)
+    assert torch.equal(net.image[B:, 0].mean(dim=(1, 2)) > 90, is_turned)  # -z: the same way up
 
 
 @pytest.mark.parametrize("tau", [0.3, 0.6, 1.0])
@@ -225,7 +242,7 @@ def test_the_signal_variance_is_that_of_the_truth(small):
 def test_a_component_is_not_among_its_own_guides():
     net, x = Silent(), 1 + torch.rand((1, 6, 3, 4, 4), generator=generator())
     k = torch.arange(6)
-    estimate(net, x, torch.ones(1), torch.zeros_like(k), k, space([5.0] * 6, guides=4))
+    estimate(net, x[0], x[:, :4, 1], k, torch.ones(6), space([5.0] * 6, guides=4))
     is_blank = (net.image[:, 3:] == 0).flatten(2).all(dim=2)
     assert torch.equal(is_blank, k[:, None] == torch.arange(4))
 
@@ -233,7 +250,7 @@ def test_a_component_is_not_among_its_own_guides():
 def test_two_volumes_are_enough():
     net, x = Silent(), torch.rand((1, 2, 3, 4, 4), generator=generator())
     k = torch.arange(2)
-    h = estimate(net, x, torch.ones(1), torch.zeros_like(k), k, space([5.0, 1.0], guides=4))
+    h = estimate(net, x[0], x[:, :, 1], k, torch.ones(2), space([5.0, 1.0], guides=4))
     assert h.shape == (2, 4, 4)
     assert (net.image[:, 5:] == 0).all()  # guides that are not there
 
@@ -241,7 +258,7 @@ def test_two_volumes_are_enough():
 def test_a_scan_of_twice_the_signal_in_twice_the_noise_is_twice_the_result():
     """So one network serves all noise levels."""
     x = torch.randn((1, 2, 3, 4, 4), generator=generator())
-    k, one = torch.arange(2), torch.zeros(2, dtype=torch.long)
+    k = torch.arange(2)
     torch.manual_seed(0)
     net = nn.Conv2d(4, 1, 3, padding=1).requires_grad_(False)
 
@@ -249,7 +266,7 @@ def test_a_scan_of_twice_the_signal_in_twice_the_noise_is_twice_the_result():
         def told(image: Tensor, condition: Tensor) -> Tensor:
             return net(image) + condition[:, :1, None, None]
 
-        return estimate(told, x, torch.tensor([s_t]), one, k, space(ev))
+        return estimate(told, x[0], x[:, :1, 1], k, torch.full((2,), s_t), space(ev))
 
     torch.testing.assert_close(2 * h(x, 1.0, [5.0, 1.0]), h(2 * x, 2.0, [20.0, 4.0]))
 
@@ -281,8 +298,8 @@ def test_noise_of_a_slab_correlates_as_that_of_the_scan():
     through = np.array([0.1, 0.4, 1, 0.4, 0.1])
     own = replace(own, covariance=own.covariance[:, :, LAGS[2], None] * through)
     made = space([3.0] * 8, noise=own, size=48, n_slices=9)
-    batch = Batch(torch.zeros(16, 8, 3, 48, 48), torch.ones(16, 48, 48), z=torch.full((16,), 4))
-    z = made.noise_like(batch, generator()).double()
+    slabs = torch.zeros(16, 8, 3, 48, 48)
+    z = made.noise_like(slabs, torch.full((16,), 4), generator()).double()
 
     def mean(product: Tensor) -> float:
         return float(product.mean())
@@ -299,8 +316,7 @@ def test_noise_of_a_slab_correlates_as_that_of_the_scan():
 
 def test_no_noise_is_added_beyond_the_scan():
     made = space([3.0], size=16, n_slices=4)
-    batch = Batch(torch.zeros(2, 1, 3, 16, 16), torch.ones(2, 16, 16), z=torch.tensor([0, 3]))
-    z = made.noise_like(batch, generator())
+    z = made.noise_like(torch.zeros(2, 1, 3, 16, 16), torch.tensor([0, 3]), generator())
     is_quiet = (z == 0).flatten(3).all(dim=3)[:, 0]
     assert is_quiet.tolist() == [[True, False, False], [False, False, True]]
 

@@ -15,7 +15,8 @@ Here    sigma = 1 after `scaling`, target level sigma_g = 0. The network restore
 Differs Corruption2Self denoises one image at a time, adds white noise, and weighs noise levels
         by (tau² + sigma²)^alpha. Here the whole series is one image, the added noise has the
         measured covariance (with white noise on correlated noise the minimiser is a wrong
-        filter), and the weight is the inverse variance of the target.
+        filter), and the weight is the inverse variance of the target. Each draw of it is added
+        once and taken away once (antithetic variates), at about half the scan's level.
 
 Symbols, in units of the scan's noise (sigma = 1):
     x, x_t   noisy components and x + tau z;  s_t² = 1 + tau²
@@ -48,7 +49,8 @@ IMAGES_AT_ONCE = {"cpu": 4, "cuda": 64}
 SLAB, MIDDLE = 3, 1  # slices that are seen, and which of them is restored
 N_TOLD, TOLD_SCALE = 6, 3.0  # log r / 2 and five correlations of the noise, which are small numbers
 SHAPE = ("channels", "multipliers", "guides")  # settings that the weights depend on
-FLIPS = ((), (-2, -1), (-2,), (-1,))  # along no axis, both in the plane, one of them
+SLICES, ROWS, COLUMNS = -3, -2, -1
+FLIPS = ((), (SLICES, ROWS, COLUMNS), (ROWS,), (SLICES, COLUMNS))  # each axis in half of them
 STARTS = ("auto", "prior", "scratch")
 TAU_OF_REFEREE = 0.5
 BATCHES_OF_REFEREE, WITHOUT_TRAINING = 12, 4  # prior and Wiener filter lie far apart
@@ -65,17 +67,17 @@ class Joint:
 
     start: str = "auto"  # "prior", "scratch"; auto: the prior where it fits the settings
     steps: int = 600  # training steps; 0: the prior as it is
-    patches: int = 2  # per step
-    components: int = 4  # restored per patch and step
-    patch: int = 64  # edge of a patch, voxels
+    patches: int = 8  # per step
+    components: int = 2  # restored per patch and step, twice each: with z and with -z
+    patch: int = 32  # edge of a patch, voxels
     guides: int = 8  # leading components shown beside the one to restore
     channels: int = 32  # of the U-Net at full resolution
     multipliers: tuple[int, ...] = (1, 2, 2)  # of the U-Net's levels
-    tau_min: float = 0.05  # added noise, units of sigma
-    tau_max: float = 1.05  # about sigma itself
+    tau_min: float = 0.4  # added noise, units of sigma
+    tau_max: float = 0.6  # half of sigma, as the referee adds
     least_signal: float = 0.03  # components with less are set to their mean; and those of noise
     noise: str = "measured"  # "white" ignores the measured correlation
-    flips: int = 2  # passes over the scan as it is and turned over, averaged; 1, 2 or 4
+    flips: int = 4  # passes over the scan as it is and turned over, averaged; 1, 2 or 4
 
     name: ClassVar[str] = "joint"
     paper: ClassVar[str] = "quell; loss of Tu et al. 2025, arXiv:2505.05631"
@@ -88,9 +90,9 @@ class Joint:
     summary: ClassVar[str] = "one network over all volumes, trained with the scan's own noise"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "instant": {"start": "prior", "steps": 0, "flips": 1},
-        "fast":    {"steps": 150},
+        "fast":    {"steps": 150, "flips": 2},
         "default": {"steps": 600},
-        "best":    {"steps": 3000, "channels": 48, "flips": 4},
+        "best":    {"steps": 3000, "channels": 48},
     }  # fmt: skip
 
     @property
@@ -192,20 +194,31 @@ class Joint:
         return replace(batch, scan=one)
 
     def loss(self, net: Network, batch: Batch, space: "Components", rng: torch.Generator) -> Tensor:
-        """‖γ h(x_t) + δ x_t − x‖² / γ, which is γ ‖h(x_t) − (x − z/τ)‖², in the mask."""
-        x = batch.y  # (B, K, SLAB, H, W)
-        B, K = x.shape[:2]
-        tau = onto(self._levels(B, rng), x.device)
-        z = space.noise_like(batch, rng)
+        """‖γ h(x_t) + δ x_t − x‖² / γ, which is γ ‖h(x_t) − (x − z/τ)‖², in the mask.
+
+        Every patch is seen with z and with −z: most of what a draw adds to the gradient cancels.
+        Half of the patches are turned over, the slice below above.
+        """
+        B, K = batch.y.shape[:2]
+        G, C = min(space.guides, K), min(self.components, K)
+        k = torch.stack([torch.randperm(K, generator=rng)[:C] for _ in range(B)])
+        shown = onto(torch.cat([torch.arange(G).expand(B, -1), k], dim=1), batch.y.device)
+        rows = torch.arange(B, device=shown.device)[:, None]
+        x = batch.y[rows, shown]  # (B, G + C, SLAB, H, W): guides, then what is restored
+        z = space.noise_like(x, batch.z, rng)
+        is_turned = onto(torch.rand(B, generator=rng) < 0.5, x.device).repeat(2)
+        tau = onto(self._levels(B, rng), x.device).repeat(2)
+        x, z, mask = torch.cat([x, x]), torch.cat([z, -z]), batch.mask.repeat(2, 1, 1)
         x_t, s_t = x + like(tau, x) * z, (1 + tau**2).sqrt()
-        target = (x - z / like(tau, x))[:, :, MIDDLE]
+        x_t = torch.where(is_turned[:, None, None, None, None], x_t.flip(SLICES), x_t)
+        own, guides = x_t[:, G:].flatten(0, 1), x_t[:, :G, MIDDLE]
+        target = (x - z / like(tau, x))[:, G:, MIDDLE].flatten(0, 1)
         gamma = (tau / s_t) ** 2  # γ = τ²/s_t², δ = 1/s_t² (Tu et al. 2025 with sigma_g = 0)
-        k = torch.stack([torch.randperm(K, generator=rng)[: self.components] for _ in range(B)])
-        i = torch.arange(B)[:, None].expand_as(k)
-        i, k = onto(i.reshape(-1), x.device), onto(k.reshape(-1), x.device)
-        h = estimate(net, x_t, s_t, i, k, space)
-        weight = gamma[i, None, None] * batch.mask[i]
-        return (weight * (h - target[i, k]) ** 2).sum() / batch.mask[i].sum()
+        guides, s_t = guides.repeat_interleave(C, dim=0), s_t.repeat_interleave(C)
+        h = estimate(net, own, guides, onto(k.repeat(2, 1).flatten(), x.device), s_t, space)
+        mask = mask.repeat_interleave(C, dim=0)
+        weight = gamma.repeat_interleave(C)[:, None, None] * mask
+        return (weight * (h - target) ** 2).sum() / mask.sum()
 
     @torch.no_grad()
     def error(self, net: UNet, weights: State, spaces: "list[Components]", run: Run) -> float:
@@ -226,14 +239,16 @@ class Joint:
 
     def restore(self, net: Network, x: Tensor, space: "Components") -> Tensor:
         """Clean volumes of one slice, x (1, K, SLAB, H, W) -> (1, V, H, W)."""
-        s_t = torch.ones(1, device=x.device)
+        G = min(space.guides, x.shape[1])
         at_once = IMAGES_AT_ONCE.get(x.device.type, IMAGES_AT_ONCE["cpu"])
         parts = torch.arange(x.shape[1], device=x.device).split(at_once)
         h = torch.zeros_like(x[0, :, MIDDLE])
         for axes in FLIPS[: self.flips]:  # noise and anatomy turned over are as likely
             x_f = x.flip(axes)
-            h_f = [estimate(net, x_f, s_t, torch.zeros_like(k), k, space) for k in parts]
-            h += torch.cat(h_f).flip(axes) / self.flips
+            guides = x_f[:, :G, MIDDLE]
+            h_f = [estimate(net, x_f[0, k], guides, k, torch.ones_like(k), space) for k in parts]
+            in_plane = [axis for axis in axes if axis != SLICES]
+            h += torch.cat(h_f).flip(in_plane) / self.flips
         return space.rotate_back(h[None])
 
     def _levels(self, n: int, rng: torch.Generator) -> Tensor:
@@ -307,18 +322,19 @@ class Components:
         there: Any = {n: onto(t, device) for n, t in tables.items() if isinstance(t, Tensor)}
         return replace(self, **there)
 
-    def noise_like(self, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Fresh noise for patches (B, K, SLAB, H, W), correlated in the plane and across slices.
+    def noise_like(self, x: Tensor, z: Tensor, rng: torch.Generator) -> Tensor:
+        """Fresh noise for patches of components, correlated in the plane and across slices.
 
         None where a slab reaches out of the scan: nothing is there that noise could be added to.
+
+        x  (B, C, SLAB, H, W)
+        z  (B,) int            the slice in the middle of each slab
         """
-        B, K, _, H, W = batch.y.shape
-        own_rng = generator_on(batch.y.device, rng)
-        z = noise_model.draw(self.filter_, (B, K, SLAB, H, W), own_rng)
-        z = torch.einsum("st,bkthw->bkshw", self.mixing, z)
-        at = batch.z[:, None] + torch.arange(SLAB) - MIDDLE
+        noise = noise_model.draw(self.filter_, x.shape, generator_on(x.device, rng))
+        noise = torch.einsum("st,bcthw->bcshw", self.mixing, noise)
+        at = z[:, None] + torch.arange(SLAB) - MIDDLE
         is_there = (at >= 0) & (at < self.where.shape[2])
-        return z * onto(is_there[:, None, :, None, None].to(z.dtype), z.device)
+        return noise * onto(is_there[:, None, :, None, None].to(noise.dtype), x.device)
 
     def rotate_back(self, x: Tensor) -> Tensor:
         """(B, K, H, W) -> (B, V, H, W); components left out stay at their mean."""
@@ -344,25 +360,26 @@ def _root_of_correlation(line: np.ndarray) -> np.ndarray:
 
 
 def estimate(
-    net: Network, x_t: Tensor, s_t: Tensor, i: Tensor, k: Tensor, space: Components
+    net: Network, own: Tensor, guides: Tensor, k: Tensor, s_t: Tensor, space: Components
 ) -> Tensor:
-    """h(x_t): component k[n] of the middle slice of patch i[n], (N, H, W).
+    """h(x_t): component k[n] of the middle slice of patch n, (N, H, W).
 
-    x_t  (B, K, SLAB, H, W)
-    s_t  (B,)  noise level of each patch
+    own     (N, SLAB, H, W)  that component of x_t
+    guides  (N, G, H, W)     the leading components of x_t there, G at most space.guides; the
+                             component itself, if it is one of them, is blanked
+    s_t     (N,)             noise level of each patch
 
     h = w x_t + c F(x_t / sqrt(ev + s_t²)): w, c make F start as the global Wiener filter
     (F = 0) and keep its output near unit variance. Scan and noise times any number give h times
     that number: what F sees and is told are ratios.
     """
-    ev, s2 = space.ev, (s_t**2)[i]
-    own, there = x_t[i, k], min(space.guides, x_t.shape[1])
-    is_self = torch.arange(there, device=x_t.device) == k[:, None]  # (N, there)
-    shown = ~is_self / (ev[:there] + s2[:, None]).sqrt()
-    guides = x_t.new_zeros(len(k), space.guides, *x_t.shape[3:])
-    guides[:, :there] = x_t[i, :there, MIDDLE] * shown[:, :, None, None]
-    ev = ev[k]
-    image = torch.cat([own / (ev + s2).sqrt()[:, None, None, None], guides], dim=1)
+    s2, G = s_t**2, guides.shape[1]
+    is_self = torch.arange(G, device=k.device) == k[:, None]  # (N, G)
+    shown = ~is_self / (space.ev[:G] + s2[:, None]).sqrt()
+    image = own.new_zeros(len(k), SLAB + space.guides, *own.shape[2:])
+    ev = space.ev[k]
+    image[:, :SLAB] = own / (ev + s2).sqrt()[:, None, None, None]
+    image[:, SLAB : SLAB + G] = guides * shown[:, :, None, None]
     r = ev / s2
     lags = TOLD_SCALE * space.told.expand(len(r), -1)
     F = net(image, torch.cat([r.log()[:, None] / 2, lags], dim=1))[:, 0]
