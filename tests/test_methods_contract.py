@@ -17,7 +17,7 @@ from quell.simulate import corrupt, g_factor, phantom
 
 # Settings with which a method runs in a second; a method without a line runs as it is.
 TINY: dict[str, dict[str, int]] = {
-    "joint": {"steps": 8, "channels": 8, "patch": 16},
+    "joint": {"steps": 8, "channels": 8, "patch": 16, "patches": 2},
     "ddm2": {"stage1_steps": 8, "steps": 8, "channels": 8, "patch": 16, "priors": 4},
     "noise2noise": {"steps": 40, "channels": 8, "patch": 16},
     "difusion": {"steps": 24, "channels": 8, "patch": 16},
