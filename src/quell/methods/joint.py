@@ -212,13 +212,12 @@ class Joint:
         x_t, s_t = x + like(tau, x) * z, (1 + tau**2).sqrt()
         x_t = torch.where(is_turned[:, None, None, None, None], x_t.flip(SLICES), x_t)
         own, guides = x_t[:, G:].flatten(0, 1), x_t[:, :G, MIDDLE]
-        target = (x - z / like(tau, x))[:, G:, MIDDLE].flatten(0, 1)
+        target = (x - z / like(tau, x))[:, G:, MIDDLE]  # (2 B, C, H, W)
         gamma = (tau / s_t) ** 2  # γ = τ²/s_t², δ = 1/s_t² (Tu et al. 2025 with sigma_g = 0)
         guides, s_t = guides.repeat_interleave(C, dim=0), s_t.repeat_interleave(C)
         h = estimate(net, own, guides, onto(k.repeat(2, 1).flatten(), x.device), s_t, space)
-        mask = mask.repeat_interleave(C, dim=0)
-        weight = gamma.repeat_interleave(C)[:, None, None] * mask
-        return (weight * (h - target) ** 2).sum() / mask.sum()
+        weight = like(gamma, target) * mask[:, None]
+        return (weight * (h.view_as(target) - target) ** 2).sum() / (C * mask.sum())
 
     @torch.no_grad()
     def error(self, net: UNet, weights: State, spaces: "list[Components]", run: Run) -> float:
