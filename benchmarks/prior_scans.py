@@ -1,8 +1,8 @@
 """The scans that the prior learns from: real ones of several scanners, and heads from formulas.
 
 Here    A prior is as good as what it saw is varied: number of volumes, b-values, voxel size, noise
-        level, noise map, correlation and law of the noise all differ. Each scan is also seen with
-        fewer of its volumes, whose components are others.
+        level, noise map, correlation and law of the noise all differ. Real scans are also seen
+        with fewer of their volumes, whose components are others, and so is every other phantom.
 Never   The Siemens Trio scan, which judges, and phantom B, which does, too.
 """
 
@@ -23,6 +23,7 @@ DATA = Path(os.environ.get("QUELL_DATA", Path(__file__).parents[2] / "shared" / 
 SEED = 7
 FEWEST = 6  # volumes of a scan that is seen in part
 N_PHANTOMS = 24
+TIMES = 12  # that a family is there, in all its scans: two of three patches are of a person
 SCHEMES = (
     ((1000.0, 30),),
     ((1000.0, 12),),
@@ -124,17 +125,19 @@ def part_of(scan: Series, rng: np.random.Generator) -> Series:
 
 
 def training_scans(left_out: str | None) -> Iterator[tuple[Series, NoiseModel]]:
-    """Every scan in units of its noise, whole and in part; left_out: a family that is not."""
+    """Every scan in units of its noise, whole or in part, every family equally often.
+
+    left_out  a family that is not to be seen
+    """
     rng = np.random.default_rng(SEED)
     for real in REAL:
         if real.family == left_out:
             continue
         scan, noise = in_sigmas(real.load())
-        is_one_of_many = sum(other.family == real.family for other in REAL) > 2
+        n_family = sum(other.family == real.family for other in REAL)
         yield scan, noise
-        for _ in range(1 if is_one_of_many else 3):
+        for _ in range(TIMES // n_family - 1):
             yield part_of(scan, rng), noise
     for n in range(N_PHANTOMS):
         scan, noise = in_sigmas(phantom_scan(n))
-        yield scan, noise
-        yield part_of(scan, rng), noise
+        yield scan if n % 2 == 0 else part_of(scan, rng), noise
