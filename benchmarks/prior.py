@@ -6,7 +6,7 @@
     python benchmarks/prior.py --table                     only make the Markdown from the JSON
 
 Left out    The Trio scan and phantom B are in no prior. Every other family of scans is judged with
-            a prior that has not seen it. Those priors lie in the folder --work.
+            a prior that has not seen it. Those priors lie in `benchmarks/priors`.
 Judges      Trio: its repeat. Phantom B: its truth. The others have neither: noise like their own is
             added, and what is left of the scan judges (`quell.evaluate.Recorruption`).
 Ways        Each scan is denoised by the prior as it is (`--preset instant`), by the prior and a
@@ -43,6 +43,7 @@ from quell.series import Series, mask_of, write_nifti
 from quell.voice import speaking
 
 SHIPPED = Path(quell.__file__).parent / "priors"
+JUDGING = Path(__file__).parent / "priors"  # each without a family of scans
 STEPS, PATCHES, COMPONENTS, PATCH = 3347, 16, 8, 48  # eight minutes of a GPU that six shared
 A = 0.5  # noise added for the recorruption referee, in units of the scan's
 WAYS: dict[str, dict[str, Any]] = {
@@ -160,7 +161,7 @@ def judged_scans() -> Iterator[Judged]:
         yield LeftOut(family, family, family)
 
 
-def judge_all(path: Path, work: Path, threads: int) -> None:
+def judge_all(path: Path, threads: int) -> None:
     """Add every figure that the JSON does not hold yet."""
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": {}}
     card = json.loads((SHIPPED / "joint.json").read_text())
@@ -168,7 +169,7 @@ def judge_all(path: Path, work: Path, threads: int) -> None:
     found |= {"processor": processor(), "threads": threads, **facts}
     todo = [(name, judged) for name in [*WAYS, "dwidenoise"] for judged in judged_scans()]
     for name, judged in todo:
-        folder = SHIPPED if judged.left_out is None else work / judged.left_out
+        folder = SHIPPED if judged.left_out is None else JUDGING / judged.left_out
         if not (folder / "joint.safetensors").exists():
             print(f"{judged.name}: no prior in {folder}; train it first")
             continue
@@ -226,7 +227,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--train", choices=["all", *FAMILIES], nargs="?", const="all")
-    parser.add_argument("--work", type=Path, default=Path("build/priors"))
+    parser.add_argument("--work", type=Path, default=Path("build/priors"), help="of a training")
     parser.add_argument("--table", action="store_true", help="only make the Markdown again")
     parser.add_argument("--device", default="cpu", help="that trains")
     parser.add_argument("--threads", type=int, default=None)
@@ -235,10 +236,10 @@ def main() -> None:
     if options.train == "all":
         train(None, SHIPPED, options.work, options.device)
     elif options.train:
-        train(options.train, options.work / options.train, options.work, options.device)
+        train(options.train, JUDGING / options.train, options.work, options.device)
     else:
         if not options.table:
-            judge_all(path, options.work, threads)
+            judge_all(path, threads)
         path.with_suffix(".md").write_text(table(json.loads(path.read_text())))
 
 
