@@ -227,7 +227,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--train", choices=["all", *FAMILIES], nargs="?", const="all")
-    parser.add_argument("--work", type=Path, default=Path("build/priors"), help="of a training")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build/priors"), help="where a training is kept to go on"
+    )
     parser.add_argument("--table", action="store_true", help="only make the Markdown again")
     parser.add_argument("--device", default="cpu", help="that trains")
     parser.add_argument("--threads", type=int, default=None)
