@@ -129,7 +129,7 @@ def table(results: dict[str, Any]) -> str:
         f"({rates['bandwidths']['copy']:.1f} GB/s) plus multiply-adds over the rate of a large "
         f"matrix product (bfloat16 {rates['peaks']['bfloat16']:.2f}, float32 "
         f"{rates['peaks']['float32']:.2f} TFLOP/s), all measured in this run. Without starting "
-        "Python, which takes two to three seconds. A convolution of 32 channels cannot reach the "
+        "Python, which takes two to three seconds. A convolution of few channels cannot reach the "
         "rate of a large product; disks are slower than memory.", "",
         "| | " + " | ".join(STAGES) + " | all | load |",
         "| --- |" + " --: |" * (len(STAGES) + 2),

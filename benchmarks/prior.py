@@ -5,8 +5,8 @@
     python benchmarks/prior.py                             judge every prior that is there
     python benchmarks/prior.py --table                     only make the Markdown from the JSON
 
-Left out    The Trio scan and phantom B are in no prior. Every other family of scans is judged with
-            a prior that has not seen it. Those priors lie in `benchmarks/priors`.
+Left out    The Trio scan and phantom B are in no prior. Of the other families of scans, those are
+            judged for which a prior that has not seen them lies in `benchmarks/priors`.
 Judges      Trio: its repeat. Phantom B: its truth. The others have neither: noise like their own is
             added, and what is left of the scan judges (`quell.evaluate.Recorruption`).
 Ways        Each scan is denoised by the prior as it is (`--preset instant`), by the prior and a
@@ -209,7 +209,7 @@ def table(found: dict[str, Any]) -> str:
         f"{found['patch']} x {found['patch']} for the prior. "
         f"{found['processor']}, "
         f"{found['threads']} threads. Every scan "
-        "was judged with a prior that had not seen it, nor any other scan of that person. Seconds "
+        "was judged with a prior that had not seen it, nor any other scan of its data set. Seconds "
         "are of the denoising alone, from memory to memory, other work on the machine included.",
         "",
         "| scan | " + " | ".join(f"{name}, dB | s" for name in names) + " |",

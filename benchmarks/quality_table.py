@@ -79,7 +79,8 @@ Made by `benchmarks/quality.py` from the JSON beside this page; nothing here is 
 - `noisy`: the scan as it is.
 - `dwidenoise`: MRtrix3, its own defaults{without}.
 - `patch2self`: quell's, ordinary least squares, one voxel at a time.
-- `joint`: quell's default. `joint-white`: the same, told that the noise is white.
+- `joint`: quell's default. `joint-white`: joint told that the noise is white; of the quell that
+  is named above, which had no prior and is no match for the `joint` of later rows.
 - `ddm2`, `difusion`, `noise2noise`: quell's, preset `fast`; on the real scan alone, the
   phantom is in [ablations.md](ablations.md). `ddm2-chain`: a chain of four steps instead of one;
   `ddm2-from-slice`: one step from the slice alone, where the published chain starts.
@@ -155,8 +156,12 @@ def write_table(results: dict[str, Any], path: Path) -> None:
 def elsewhere(results: dict[str, Any]) -> str:
     """What † means, where there is one, and which rows are of a newer quell."""
     named = [pair for scan in results["scans"].values() for pair in scan["methods"].items()]
-    found = sorted({row["processor"] for _, row in named if "processor" in row})
-    said = f"\n† measured on {', '.join(found)}.\n" if found else ""
+    there: dict[str, set[str]] = {}
+    for name, row in named:
+        if "processor" in row:
+            there.setdefault(row["processor"], set()).add(f"`{name}`")
+    found = "; ".join(f"{', '.join(sorted(there[where]))} on {where}" for where in sorted(there))
+    said = f"\n† other processors: {found}.\n" if found else ""
     newer = sorted({(name, row["quell"]) for name, row in named if "quell" in row})
     told = ", ".join(f"`{name}` {version}" for name, version in newer)
     return f"{said}\nMeasured later, with a newer quell: {told}.\n" if newer else said

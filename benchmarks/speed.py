@@ -30,6 +30,7 @@ from script import main_of, save
 
 from quell.evaluate import psnr
 from quell.record import versions
+from quell.run import choose_device, has_fast_bfloat16
 from quell.series import Series, load
 from quell.simulate import Phantom, corrupt, phantom
 
@@ -113,6 +114,7 @@ def run_all(threads: int, path: Path) -> None:
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     results.setdefault("run", {
         "processor": processor(), "threads": threads,
+        "has_fast_bfloat16": has_fast_bfloat16(choose_device("cpu")),
         "versions": versions() | {"dwidenoise": version_of_dwidenoise()},
     })  # fmt: skip
     scans = {"whole": LargeScan(), "trio": Trio(DATA)}
@@ -142,12 +144,15 @@ def run_all(threads: int, path: Path) -> None:
 def table(results: dict[str, Any]) -> str:
     """The Markdown."""
     about = results["run"]
+    kind = "which multiplies bfloat16 in hardware"
+    if not about["has_fast_bfloat16"]:
+        kind = "which does not multiply bfloat16 in hardware: quell's networks take longer there"
     lines = [
         "# Speed", "",
         f"Commands from file to file, everything included, {about['threads']} threads on "
-        f"{about['processor']}, {results['date']}. Made by `benchmarks/speed.py`. *Stages*: of "
-        "quell's own record; what is left is starting Python, reading, writing and the report. "
-        "*Memory*: the largest resident size over the scan as float32. *Load*: processes that "
+        f"{about['processor']}, {kind}; {results['date']}. Made by `benchmarks/speed.py`. "
+        "*Stages*: of quell's own record; what is left is starting Python, reading, writing and "
+        "the report. *Memory*: the largest resident size over the scan as float32. *Load*: processes that "
         "wanted the processor at the end, these threads counted: above the number of threads, "
         "other work slowed this one.",
     ]  # fmt: skip
