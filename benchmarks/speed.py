@@ -152,9 +152,9 @@ def table(results: dict[str, Any]) -> str:
         f"Commands from file to file, everything included, {about['threads']} threads on "
         f"{about['processor']}, {kind}; {results['date']}. Made by `benchmarks/speed.py`. "
         "*Stages*: of quell's own record; what is left is starting Python, reading, writing and "
-        "the report. *Memory*: the largest resident size over the scan as float32. *Load*: processes that "
-        "wanted the processor at the end, these threads counted: above the number of threads, "
-        "other work slowed this one.",
+        "the report. *Memory*: the largest resident size over the scan as float32. *Load*: "
+        "processes that wanted the processor at the end, these threads counted: above the number "
+        "of threads, other work slowed this one.",
     ]  # fmt: skip
     x, y, z = LARGE.shape
     titles = {
