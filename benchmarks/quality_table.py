@@ -1,6 +1,6 @@
 """The Markdown of the quality benchmark, made from its JSON and from nothing else."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +153,16 @@ def write_table(results: dict[str, Any], path: Path) -> None:
     path.write_text("\n".join(parts) + elsewhere(results), encoding="utf-8")
 
 
-def elsewhere(results: dict[str, Any]) -> str:
-    """What † means, where there is one, and which rows are of a newer quell."""
-    named = [pair for scan in results["scans"].values() for pair in scan["methods"].items()]
+def elsewhere(results: dict[str, Any], shown: Container[str] | None = None) -> str:
+    """What † means, and which rows are of a newer quell.
+
+    shown  the methods of the table; None: all
+    """
+    every = (pair for scan in results["scans"].values() for pair in scan["methods"].items())
+    named = [(name, row) for name, row in every if shown is None or name in shown]
     there: dict[str, set[str]] = {}
     for name, row in named:
-        if "processor" in row:
+        if "processor" in row and row["cost"]:
             there.setdefault(row["processor"], set()).add(f"`{name}`")
     found = "; ".join(f"{', '.join(sorted(there[where]))} on {where}" for where in sorted(there))
     said = f"\n† other processors: {found}.\n" if found else ""
@@ -244,7 +248,7 @@ def standing(results: dict[str, Any]) -> str:
         if name in rows:
             cells_ = score("gain", 1)(rows[name]), cost("wall_seconds", 0)(rows[name])
             lines.append([f"`{name}`", *cells_, words])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + elsewhere(results)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + elsewhere(results, STANDS)
 
 
 def summary(results: dict[str, Any]) -> str:
@@ -266,7 +270,8 @@ def summary(results: dict[str, Any]) -> str:
     run = results["run"]
     settings = f" and {', '.join(run['set'])}" if run["set"] else ""
     facts = {name: run[name] for name in ("preset", "threads", "processor")}
-    return body + README_NOTE.format(settings=settings, **facts) + elsewhere(results)
+    note = README_NOTE.format(settings=settings, **facts)
+    return body + note + elsewhere(results, README_METHODS)
 
 
 def cells(rows: list[Row | None], cell: Callable[[Row], str]) -> list[str]:

@@ -23,6 +23,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import torch
 from mppca import LARGE, LARGE_SNR
 from quality import DATA, plain, processor, run, version_of_dwidenoise, write_scan
 from quality_scans import CORRELATION, TrioScan, put_floor
@@ -30,7 +31,7 @@ from script import main_of, save
 
 from quell.evaluate import psnr
 from quell.record import versions
-from quell.run import choose_device, has_fast_bfloat16
+from quell.run import has_fast_bfloat16
 from quell.series import Series, load
 from quell.simulate import Phantom, corrupt, phantom
 
@@ -114,7 +115,7 @@ def run_all(threads: int, path: Path) -> None:
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     results.setdefault("run", {
         "processor": processor(), "threads": threads,
-        "has_fast_bfloat16": has_fast_bfloat16(choose_device("cpu")),
+        "has_fast_bfloat16": has_fast_bfloat16(torch.device("cpu")),
         "versions": versions() | {"dwidenoise": version_of_dwidenoise()},
     })  # fmt: skip
     scans = {"whole": LargeScan(), "trio": Trio(DATA)}
