@@ -409,7 +409,8 @@ def test_the_mean_over_flips_is_better_and_knows_no_left_and_right(small):
         errors.append(float(((out - clean)[scan.mask] ** 2).mean()))
     assert errors[2] < errors[1] < errors[0]
     back = joint.denoise(turned, noise, state, Run())[::-1]
-    np.testing.assert_allclose(back, out, atol=0.05)  # bfloat16
+    inside = scan.mask  # outside it, one pass has to do
+    np.testing.assert_allclose(back[inside], out[inside], atol=0.05)  # bfloat16
 
 
 def test_the_referee_ranks_weights_as_the_true_error_does(small):

@@ -151,7 +151,9 @@ def denoise(
     denoised[..., passed] = even.data[..., passed]  # there and back is not quite where it was
     _restore_untouched(denoised, even, options.apply_mask)
     with run.timed("measure"):
-        statistics = _measured(even, denoised, phase, noise, given.bvals)
+        is_floorless = noise.law != "gaussian" and options.remove_floor
+        floor = scale.with_floor if is_floorless else None
+        statistics = _measured(even, denoised, phase, noise, given.bvals, floor)
     del even
     if noise.levels is not None:
         denoised = denoised * levels
@@ -171,7 +173,7 @@ def denoise(
         kept=run.kept,
         seconds=run.seconds,
         device=_device_in_words(device),
-        floor_removed=noise.law != "gaussian" and options.remove_floor,
+        floor_removed=is_floorless,
         calibration=calibration,
     )
 
@@ -182,17 +184,21 @@ def _measured(
     phase: np.ndarray | None,
     noise: NoiseModel,
     bvals: np.ndarray | None,
+    floor: Callable[[np.ndarray], np.ndarray] | None,
 ) -> ResidualStatistics:
     """What was removed from a scan whose volumes are in units of their `noise.levels`.
 
     denoised  (X, Y, Z, V)  in the same units
     phase     (X, Y, Z, V / 2)  that was taken out of a complex scan
     bvals     of the volumes as they were given
+    floor     puts the noise floor back where it was removed
     """
     before, after = scan.data, denoised
     if phase is not None:  # real and imaginary parts mean little by themselves
         before, after = along(*(remodulate(parts, phase) for parts in (denoised, scan.data)))
-    found = residual_statistics(before, after, noise.sigma, scan.where, bvals, noise.covariance)
+    found = residual_statistics(
+        before, after, noise.sigma, scan.where, bvals, noise.covariance, floor
+    )
     if noise.levels is None:
         return found
     own = noise.levels[: before.shape[3]]  # complex: imaginary parts have the same as real ones

@@ -125,6 +125,28 @@ def map_slices(restore: Callable[[Tensor], Tensor], data: np.ndarray, run: Run) 
 
 
 @torch.no_grad()
+def restore_slices(
+    restore: Callable[[Tensor], Tensor],
+    data: np.ndarray,
+    out: np.ndarray,
+    region: np.ndarray,
+    run: Run,
+) -> None:
+    """Every slice of a region through `restore`, (1, K, ..., X, Y) -> (1, V, X, Y), into `out`.
+
+    data    (X, Y, Z, K), or more axes, which come before X and Y
+    out     (X, Y, Z, V)     changed in the region alone
+    region  (X, Y, Z) bool
+    """
+    for z in np.flatnonzero(region.any(axis=(0, 1))):
+        y = np.ascontiguousarray(np.moveaxis(data[:, :, z], (0, 1), (-2, -1)))[None]
+        restored = restore(onto(torch.from_numpy(y), run.device))[0].float().cpu().numpy()
+        here = region[:, :, z]
+        out[:, :, z][here] = np.moveaxis(restored, 0, -1)[here]
+        run.voice.progress("denoising", int(z) + 1, data.shape[2])
+
+
+@torch.no_grad()
 def map_images(
     restore: Callable[[Batch], Tensor],
     data: np.ndarray,

@@ -8,15 +8,19 @@ Trap    These are necessary, not sufficient: a method that does nothing has a cl
 Memory  Everything is accumulated volume by volume; the series itself is never copied.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
+from ..noise import Cluster, find_clusters
 from .directions import above_b0, shell_numbers, shells
 from .information import mutual_information
 from .reference import finite, masked
 from .structure import lagged_products, pairs_of, structure_of
+
+CLUSTERS_LISTED = 50  # in JSON; a method that blurs leaves thousands
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,7 @@ class ResidualStatistics:
     above_b0_after: float
     n_negative: int  # denoised values below 0
     n_nonfinite: int  # denoised values that are NaN or infinite, counted as 0 elsewhere
+    clusters: tuple[Cluster, ...] = ()  # where one volume's residual is more than noise
 
     @property
     def contrast_change(self) -> np.ndarray:
@@ -55,10 +60,13 @@ class ResidualStatistics:
         with np.errstate(divide="ignore", invalid="ignore"):
             return self.contrast_after / self.contrast_before
 
-    def as_dict(self) -> dict[str, object]:
-        """Plain numbers and lists for JSON, NaN as None."""
-        values = {f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
-        return {name: _plain(value.tolist()) for name, value in values.items()}
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists for JSON, NaN as None; of many clusters the strongest."""
+        names = [f.name for f in fields(self) if f.name != "clusters"]
+        values = {name: _plain(np.asarray(getattr(self, name)).tolist()) for name in names}
+        values["n_clusters"] = len(self.clusters)
+        values["clusters"] = [asdict(cluster) for cluster in self.clusters[:CLUSTERS_LISTED]]
+        return values
 
 
 def residual_statistics(
@@ -68,6 +76,7 @@ def residual_statistics(
     mask: np.ndarray,
     bvals: np.ndarray | None,
     covariance: np.ndarray | None,
+    floor: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> ResidualStatistics:
     """Measure what a denoiser removed.
 
@@ -77,6 +86,8 @@ def residual_statistics(
     mask        (X, Y, Z)                   where to measure; voxels without noise are left out
     bvals       (V,) or None                s/mm²
     covariance  (2Lx+1, 2Ly+1, 2Lz+1)       noise autocorrelation, centre 1; None for white noise
+    floor                                   puts the noise floor back on a volume (X, Y, Z) whose
+                                            floor was removed: that is no structure
 
     Residuals are divided by σ before they are correlated with anything: a coil's sensitivity
     shapes both σ and the image, and would pass for anatomy in the residual.
@@ -99,7 +110,26 @@ def residual_statistics(
         **above_b0(noisy, denoised, where, bvals),
         n_negative=n_negative,
         n_nonfinite=n_nonfinite,
+        clusters=_clusters(noisy, denoised, sigma, where, covariance, floor),
     )
+
+
+def _clusters(
+    noisy: np.ndarray,
+    denoised: np.ndarray,
+    sigma: np.ndarray,
+    where: np.ndarray,
+    covariance: np.ndarray | None,
+    floor: Callable[[np.ndarray], np.ndarray] | None,
+) -> tuple[Cluster, ...]:
+    """Where the residual of one volume is more than noise."""
+    noise = np.where(where, sigma, 1)
+
+    def residual(v: int) -> np.ndarray:
+        expected = denoised[..., v] if floor is None else floor(denoised[..., v])
+        return np.nan_to_num((noisy[..., v] - expected) / noise, posinf=0, neginf=0)
+
+    return find_clusters(residual, noisy.shape[3], where, covariance)
 
 
 def _volume_numbers(

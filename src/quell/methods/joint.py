@@ -34,12 +34,12 @@ from scipy.linalg import toeplitz
 from torch import Tensor
 
 from .. import noise as noise_model
-from ..noise import ADDED, NoiseModel, principal_components
+from ..noise import ADDED, NoiseModel, principal_components, put_back
 from ..prior import fits, prior_of
 from ..run import Run, State, generator_on, onto
 from ..schedule import like
 from ..series import InputError, Series
-from ..slices import Batch, draw, map_slices
+from ..slices import Batch, draw, restore_slices
 from ..trainer import Network, Training, fastest, load_weights, named, train
 from ..unet import UNet, UNetSettings, weights_from
 
@@ -51,6 +51,9 @@ N_TOLD, TOLD_SCALE = 6, 3.0  # log r / 2 and five correlations of the noise, whi
 SHAPE = ("channels", "multipliers", "guides")  # settings that the weights depend on
 SLICES, ROWS, COLUMNS = -3, -2, -1
 FLIPS = ((), (SLICES, ROWS, COLUMNS), (ROWS,), (SLICES, COLUMNS))  # each axis in half of them
+FEWEST_OUTSIDE = 200  # voxels outside the mask; fewer have no components, and stay as they are
+BRIGHT = 4.0  # sigma, mean over the volumes; what is darker outside the mask is air
+KEPT_CLUSTERS, KEPT_VOXELS = "kept clusters", "kept voxels"
 STARTS = ("auto", "prior", "scratch")
 TAU_OF_REFEREE = 0.5
 BATCHES_OF_REFEREE, WITHOUT_TRAINING = 12, 4  # prior and Wiener filter lie far apart
@@ -158,18 +161,23 @@ class Joint:
         return named("network", candidates[best])
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
-        """One pass of every slice at tau = 0; (X, Y, Z, V). Volumes keep their mean in the mask."""
+        """One pass of every slice at tau = 0; (X, Y, Z, V). Volumes keep their means.
+
+        What lies outside the mask has components of its own: those of the mask know nothing of it.
+        """
         net = self.network(run).to(run.device)
         load_weights(net, state, "network.")
         net.requires_grad_(False)
-        space = Components.of(scan, noise, self).to(run.device)
         forward = fastest(net, run.device)
-        out = map_slices(lambda x: self.restore(forward, x, space), space.slabs.numpy(), run)
-        lost = np.zeros(scan.n_volumes)
-        for z in range(scan.data.shape[2]):  # not by volume: those lie strided in memory
-            inside = scan.where[:, :, z]
-            lost += (scan.data[:, :, z][inside] - out[:, :, z][inside]).sum(axis=0)
-        out += (lost / max(1, scan.where.sum())).astype(np.float32)
+        out = scan.data.astype(np.float32)
+        outside = outside_of(scan)
+        for region, method in ((scan.where, self), (outside, replace(self, flips=1))):
+            if region.any():
+                space = Components.of(scan, noise, method, region).to(run.device)
+                restore = partial(method.restore, forward, space=space)
+                restore_slices(restore, space.slabs.numpy(), out, region, run)
+                restore_means(out, scan.data, region)
+        keep_clusters(out, scan, outside, noise, run)
         return out
 
     def network(self, run: Run) -> UNet:
@@ -283,11 +291,18 @@ class Components:
     guides: int
 
     @classmethod
-    def of(cls, scan: Series, noise: NoiseModel, joint: Joint) -> "Components":
-        """The components of a scan that hold signal; sigma = 1 units."""
-        mean, values, vectors = principal_components(scan.data[scan.where])
+    def of(
+        cls, scan: Series, noise: NoiseModel, joint: Joint, region: np.ndarray | None = None
+    ) -> "Components":
+        """The components of a scan that hold signal; sigma = 1 units.
+
+        region  (X, Y, Z) bool  whose voxels they are of; None: the mask
+        """
+        region = scan.where if region is None else region
+        mean, values, vectors = principal_components(scan.data[region])
         ev = values - 1.0
-        own = noise.to_add(joint.noise)
+        n_voxels = int(region.sum()) if noise.n_voxels else 0
+        own = replace(noise.to_add(joint.noise), n_voxels=n_voxels)
         least = max(joint.least_signal, own.edge - 1)
         K = max(1, int((ev > least).sum()))
         U = np.ascontiguousarray(vectors[:, :K], dtype=np.float32)
@@ -338,6 +353,42 @@ class Components:
     def rotate_back(self, x: Tensor) -> Tensor:
         """(B, K, H, W) -> (B, V, H, W); components left out stay at their mean."""
         return torch.einsum("bkhw,vk->bvhw", x, self.U) + self.mean[:, None, None]
+
+
+def outside_of(scan: Series) -> np.ndarray:
+    """(X, Y, Z) bool: what lies outside the mask, is not empty, and is enough to be denoised."""
+    outside = ~scan.where
+    for z in range(outside.shape[2]):  # slice by slice: no copy of the scan
+        outside[:, :, z] &= (scan.data[:, :, z] != 0).any(axis=-1)
+    fewest = max(FEWEST_OUTSIDE, 4 * scan.n_volumes)
+    return outside if np.count_nonzero(outside) >= fewest else np.zeros_like(outside)
+
+
+def restore_means(out: np.ndarray, data: np.ndarray, region: np.ndarray) -> None:
+    """Give every volume of `out` the mean that `data` has in a region, in place there."""
+    shift = np.zeros(data.shape[3])
+    for z in range(data.shape[2]):  # not by volume: those lie strided in memory
+        here = region[:, :, z]
+        shift += (data[:, :, z][here] - out[:, :, z][here]).sum(axis=0)
+    out[region] += (shift / max(1, region.sum())).astype(np.float32)
+
+
+def keep_clusters(
+    out: np.ndarray, scan: Series, outside: np.ndarray, noise: NoiseModel, run: Run
+) -> None:
+    """Put back, in place, what single volumes show and the components left out; keep where.
+
+    Air is left alone: what stands out there are ghosts.
+    """
+    tissue = scan.where.copy()
+    for z in range(tissue.shape[2]):
+        bright = np.abs(scan.data[:, :, z].mean(axis=-1)) > BRIGHT
+        tissue[:, :, z] |= outside[:, :, z] & bright
+    clusters = put_back(out, scan.data, tissue, noise.covariance)
+    places = [np.c_[voxels, np.full(len(voxels), c.volume)] for c, voxels in clusters]
+    run.keep(KEPT_VOXELS, np.concatenate([np.zeros((0, 4), dtype=int), *places]))
+    rows = [(c.volume, *c.centre, c.n_voxels, c.peak, c.amplitude) for c, _ in clusters]
+    run.keep(KEPT_CLUSTERS, np.array(rows, dtype=float).reshape(-1, 7))
 
 
 def with_voxels_on(device: torch.device, spaces: list[Components]) -> list[Components]:

@@ -1,8 +1,9 @@
 """What the noise of a scan is like: learned from the scan itself, drawn anew, said in words.
 
-Reading order: model, components, maps, correlation, law, learning, words.
+Reading order: model, components, maps, correlation, law, learning, clusters, words.
 """
 
+from .clusters import Cluster, find_clusters, put_back
 from .components import (
     mean_and_covariance,
     n_noise_components,
@@ -25,16 +26,19 @@ from .words import describe_noise, remarks
 __all__ = [
     "ADDED",
     "LAGS",
+    "Cluster",
     "NoiseModel",
     "covary",
     "describe_noise",
     "draw",
     "draw_like",
+    "find_clusters",
     "learn",
     "mean_and_covariance",
     "n_noise_components",
     "power_spectrum",
     "principal_components",
+    "put_back",
     "refuse_law",
     "remarks",
     "shuffled",

@@ -63,6 +63,10 @@ class Scale:
             denoised, lambda x, sigma: self.stabiliser.without_floor(x / sigma) * sigma
         )
 
+    def with_floor(self, signal: np.ndarray) -> np.ndarray:
+        """The mean magnitude of a signal without noise floor, scanner units."""
+        return self._convert(signal, lambda x, sigma: self.stabiliser.mean_of(x / sigma) * sigma)
+
     def _convert(
         self, data: np.ndarray, convert: Callable[[np.ndarray, np.ndarray], np.ndarray]
     ) -> np.ndarray:
