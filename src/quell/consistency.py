@@ -49,3 +49,16 @@ def keep_means(result: np.ndarray, x: np.ndarray, where: np.ndarray) -> np.ndarr
     """
     shift = x[where].mean(axis=0, dtype=np.float64) - result[where].mean(axis=0, dtype=np.float64)
     return result + shift.astype(np.float32)
+
+
+def keep_means_in(region: np.ndarray, result: np.ndarray, x: np.ndarray) -> None:
+    """Give every volume of the result the mean that x has in a region, in place and there alone.
+
+    region     (X, Y, Z) bool
+    result, x  (X, Y, Z, G)
+    """
+    shift = np.zeros(x.shape[3])
+    for z in range(x.shape[2]):  # not by volume: those lie strided in memory
+        here = region[:, :, z]
+        shift += (x[:, :, z][here] - result[:, :, z][here]).sum(axis=0)
+    result[region] += (shift / max(1, region.sum())).astype(np.float32)

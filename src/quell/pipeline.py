@@ -25,7 +25,7 @@ from .options import Options, refuse_options, refuse_scan, with_choices
 from .run import Run, Silent, State, Voice, set_threads
 from .scaling import Scale
 from .series import InputError, Series, mask_of
-from .uncertainty import posterior_sd
+from .uncertainty import add_left_out, posterior_sd
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,8 @@ def _join_parts(kept: dict[str, np.ndarray], V: int) -> None:
         kept["uncertainty"] = np.hypot(kept["uncertainty"][..., :V], kept["uncertainty"][..., V:])
     if "passed through" in kept:
         kept["passed through"] = kept["passed through"][kept["passed through"] < V]
+    if "kept clusters" in kept:
+        kept["kept clusters"][:, 0] %= V
     if "flagged slices" in kept:
         volumes, slices = kept["flagged slices"].reshape(-1, 2).T
         kept["flagged slices"] = np.unique(np.stack([volumes % V, slices], axis=1), axis=0)
@@ -228,6 +230,8 @@ def _uncertainty(
         lambda data: method.denoise(replace(X, data=data), noise, state, quiet),
         X, h, noise, X.where, np.random.default_rng(run.seed),
     )  # fmt: skip
+    kept = run.kept.get("kept voxels", np.zeros((0, 4), dtype=int))
+    add_left_out(sd, X.data - h, X.where, noise, kept)
     typical = float(np.sqrt(np.mean(sd[X.where] ** 2, dtype=np.float64)))
     run.voice.say(f"uncertainty: the truth lies {typical:.2f} sigma from the result, typically")
     return sd

@@ -73,10 +73,24 @@ def side_products(result: Result) -> dict[str, Any]:
             said[key] = {"Least": int(low), "Median": int(middle), "Most": int(high)}
     if distances := distance_curve(kept):
         said["DistanceFromInput"] = [round(d, 4) for d in distances]
+    if len(rows := kept.get("kept clusters", ())):
+        said["KeptStructures"] = [kept_structure(row) for row in rows]
     if errors := referee(kept):
         said["Used"] = used(kept)
         said["Referee"] = {name: round(error, 5) for name, error in errors.items()}
     return said
+
+
+def kept_structure(row: np.ndarray) -> dict[str, Any]:
+    """What only one volume shows, and the result has kept; a row of "kept clusters"."""
+    v, x, y, z, n, peak, amplitude = row.tolist()
+    return {
+        "Volume": int(v),
+        "Voxel": [int(x), int(y), int(z)],
+        "Voxels": int(n),
+        "Peak": round(peak, 1),
+        "AmplitudeOverSigma": round(amplitude, 2),
+    }
 
 
 def referee(kept: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from .series import Series
 if TYPE_CHECKING:
     from .report import ReportFacts
 
+MOST_KEPT = 5  # structures that are named
 STEPS = ("matched states", "stopping steps")  # what a method may keep, one for each image
 
 
@@ -45,6 +46,7 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
         },
         run={
             "noise": describe_noise(result.noise, result.mask).removeprefix("noise: "),
+            **_kept_structures(result),
             **{f"seconds, {stage}": round(s, 1) for stage, s in result.seconds.items()},
             "peak memory": f"{peak_memory_bytes() / 2**30:.2f} GiB",
             "device": result.device,
@@ -83,6 +85,19 @@ def _passed(result: Result) -> str:
     if volumes is None or not len(volumes):
         return "denoised"
     return "passed unchanged: " + ", ".join(str(v) for v in volumes)
+
+
+def _kept_structures(result: Result) -> dict[str, str]:
+    """In words, what only one volume shows and the result has kept; the strongest first."""
+    rows = result.kept.get("kept clusters", ())
+    if not len(rows):
+        return {}
+    said = [
+        f"volume {v:.0f} at voxel {x:.0f}, {y:.0f}, {z:.0f} ({n:.0f} voxels)"
+        for v, x, y, z, n, *_ in rows[:MOST_KEPT]
+    ]
+    more = f" and {len(rows) - MOST_KEPT} more" if len(rows) > MOST_KEPT else ""
+    return {"kept though one volume alone shows it": "; ".join(said) + more}
 
 
 def _of_slices(result: Result) -> list[str]:

@@ -8,8 +8,12 @@ Idea    Of y = x + n with Gaussian noise of covariance Σ, let h(y) = E[x | y] a
         difference of two passes.
 Here    sigma = 1 units. One probe, averaged over the voxels around and over the volumes of a shell,
         which lose their signal alike.
+        Of what the denoiser left out, the derivative says nothing: its result does not change with
+        it. So what stands in the residual of one volume is added, and where a structure was put
+        back as it was in the scan, the noise came back, too.
 Limits  As good as the denoiser is a posterior mean. Where it is wrong in the same way whatever the
-        noise (a detail that it always blurs), it is sure and mistaken.
+        noise, and by less than the noise of a small region (a detail that it always blurs), it is
+        sure and mistaken.
 """
 
 from collections.abc import Callable
@@ -17,11 +21,14 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from .noise import NoiseModel
+from .noise import NoiseModel, filtered_sd
 from .series import Series, shells
 
 PROBE = 0.1  # ε, units of sigma
 SMOOTHING_MM = 4.0  # standard deviation of the window; one probe of one voxel says next to nothing
+
+WIDTH = 1.5  # voxels, of the filter that looks for structure in the residual
+CHANCE = 3.0  # of its standard deviations; what noise alone leaves below it is not added
 
 
 def posterior_sd(
@@ -53,3 +60,29 @@ def posterior_sd(
         variance = ndimage.gaussian_filter(alike * mask, width) / weight
         b[..., members] = np.sqrt(np.maximum(variance, 0))[..., None]
     return b
+
+
+def add_left_out(
+    sd: np.ndarray, residual: np.ndarray, mask: np.ndarray, noise: NoiseModel, kept: np.ndarray
+) -> None:
+    """Let the standard deviation grow where a volume holds what the denoiser left out, in place.
+
+    sd        (X, Y, Z, V)     from `posterior_sd`; sigma = 1 units
+    residual  (X, Y, Z, V)     scan less result
+    mask      (X, Y, Z) bool   where it is meant
+    noise     of the scan
+    kept      (n, 4) int       voxels and volumes that the result shows as the scan does, noise too
+
+    The residual's local mean m has the variance v of filtered noise: m² - v is what was left out,
+    squared, and is added where m² > 9 v.
+    """
+    v0 = filtered_sd(noise.covariance, WIDTH) ** 2
+    share = ndimage.gaussian_filter(mask.astype(np.float32), WIDTH, mode="constant")
+    for v in range(sd.shape[3]):
+        inside = np.where(mask, residual[..., v], 0)
+        mean = ndimage.gaussian_filter(inside, WIDTH, mode="constant")
+        far = mask & (mean**2 > CHANCE**2 * v0)
+        left_out = (mean[far] ** 2 - v0) / share[far] ** 2
+        sd[..., v][far] = np.sqrt(sd[..., v][far] ** 2 + left_out)
+    places = tuple(kept.T)
+    sd[places] = np.maximum(sd[places], 1)

@@ -34,11 +34,12 @@ from scipy.linalg import toeplitz
 from torch import Tensor
 
 from .. import noise as noise_model
+from ..consistency import keep_means_in
 from ..noise import ADDED, NoiseModel, principal_components, put_back
 from ..prior import fits, prior_of
 from ..run import Run, State, generator_on, onto
 from ..schedule import like
-from ..series import InputError, Series
+from ..series import InputError, Series, outside_mask
 from ..slices import Batch, draw, restore_slices
 from ..trainer import Network, Training, fastest, load_weights, named, train
 from ..unet import UNet, UNetSettings, weights_from
@@ -51,7 +52,6 @@ N_TOLD, TOLD_SCALE = 6, 3.0  # log r / 2 and five correlations of the noise, whi
 SHAPE = ("channels", "multipliers", "guides")  # settings that the weights depend on
 SLICES, ROWS, COLUMNS = -3, -2, -1
 FLIPS = ((), (SLICES, ROWS, COLUMNS), (ROWS,), (SLICES, COLUMNS))  # each axis in half of them
-FEWEST_OUTSIDE = 200  # voxels outside the mask; fewer have no components, and stay as they are
 BRIGHT = 4.0  # sigma, mean over the volumes; what is darker outside the mask is air
 KEPT_CLUSTERS, KEPT_VOXELS = "kept clusters", "kept voxels"
 STARTS = ("auto", "prior", "scratch")
@@ -170,13 +170,13 @@ class Joint:
         net.requires_grad_(False)
         forward = fastest(net, run.device)
         out = scan.data.astype(np.float32)
-        outside = outside_of(scan)
+        outside = outside_mask(scan)
         for region, method in ((scan.where, self), (outside, replace(self, flips=1))):
             if region.any():
                 space = Components.of(scan, noise, method, region).to(run.device)
                 restore = partial(method.restore, forward, space=space)
                 restore_slices(restore, space.slabs.numpy(), out, region, run)
-                restore_means(out, scan.data, region)
+                keep_means_in(region, out, scan.data)
         keep_clusters(out, scan, outside, noise, run)
         return out
 
@@ -353,24 +353,6 @@ class Components:
     def rotate_back(self, x: Tensor) -> Tensor:
         """(B, K, H, W) -> (B, V, H, W); components left out stay at their mean."""
         return torch.einsum("bkhw,vk->bvhw", x, self.U) + self.mean[:, None, None]
-
-
-def outside_of(scan: Series) -> np.ndarray:
-    """(X, Y, Z) bool: what lies outside the mask, is not empty, and is enough to be denoised."""
-    outside = ~scan.where
-    for z in range(outside.shape[2]):  # slice by slice: no copy of the scan
-        outside[:, :, z] &= (scan.data[:, :, z] != 0).any(axis=-1)
-    fewest = max(FEWEST_OUTSIDE, 4 * scan.n_volumes)
-    return outside if np.count_nonzero(outside) >= fewest else np.zeros_like(outside)
-
-
-def restore_means(out: np.ndarray, data: np.ndarray, region: np.ndarray) -> None:
-    """Give every volume of `out` the mean that `data` has in a region, in place there."""
-    shift = np.zeros(data.shape[3])
-    for z in range(data.shape[2]):  # not by volume: those lie strided in memory
-        here = region[:, :, z]
-        shift += (data[:, :, z][here] - out[:, :, z][here]).sum(axis=0)
-    out[region] += (shift / max(1, region.sum())).astype(np.float32)
 
 
 def keep_clusters(

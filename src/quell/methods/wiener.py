@@ -5,10 +5,10 @@ Paper   N. Wiener, "Extrapolation, interpolation, and smoothing of stationary ti
 Idea    The volumes of a scan are rotated to their principal components. In units of the noise a
         component of variance λ holds signal of variance λ - 1, and the linear estimate of least
         error keeps the share (λ - 1) / λ of it.
-Here    sigma = 1 after `scaling`. The same weights in all voxels; seconds for a scan. It is what
-        quell's joint method gives before it has learned anything, so what that gains on top of
-        it is what its network found in space. Neighbouring voxels play no role, so their noise
-        may correlate.
+Here    sigma = 1 after `scaling`. The same weights in all voxels of the mask, others outside it,
+        where other things are seen; seconds for a scan. It is what quell's joint method gives
+        before it has learned anything, so what that gains on top of it is what its network found
+        in space. Neighbouring voxels play no role, so their noise may correlate.
 Differs nothing
 """
 
@@ -20,7 +20,7 @@ import torch
 
 from ..noise import NoiseModel, principal_components
 from ..run import Run, State
-from ..series import Series
+from ..series import Series, outside_mask
 from ..settings import check_settings
 
 
@@ -44,9 +44,20 @@ class Wiener:
         check_settings(self, {}, may_be_zero=("least_signal",))
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
-        """Mean (V,) of the volumes of one scan, and the filter (V, V) of what is around it."""
+        """Mean (V,) of the volumes of one scan, and the filter (V, V) of what is around it.
+
+        Both also of what lies outside the mask, where that holds anything: it shows something else.
+        """
         (scan,) = scans  # components of another scan mean something else
-        mean, values, U = principal_components(scan.data[scan.where])
+        state = self._filter_of(scan.data[scan.where])
+        if (outside := outside_mask(scan)).any():
+            other = self._filter_of(scan.data[outside])
+            state |= {f"{name} outside": value for name, value in other.items()}
+        return state
+
+    def _filter_of(self, Y: np.ndarray) -> State:
+        """Mean (V,) and filter (V, V) of voxels, (voxels, V)."""
+        mean, values, U = principal_components(Y)
         ev = np.maximum(values - 1, 0)
         is_kept = ev > self.least_signal
         is_kept[0] = True  # one component stays, whatever it holds
@@ -55,8 +66,13 @@ class Wiener:
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
         """Every voxel filtered over its volumes, (X, Y, Z, V)."""
-        mean, filter_ = (state[name].numpy() for name in ("mean", "filter"))
-        out = np.empty(scan.data.shape, dtype=np.float32)
-        for x in range(len(out)):  # one plane at a time: no second copy of the scan
-            out[x] = (scan.data[x] - mean) @ filter_ + mean
+        out = scan.data.astype(np.float32)
+        regions = [(scan.where, "")]
+        if "filter outside" in state:
+            regions.append((outside_mask(scan), " outside"))
+        for region, name in regions:
+            mean, filter_ = (state[part + name].numpy() for part in ("mean", "filter"))
+            for x in range(len(out)):  # one plane at a time: no second copy of the scan
+                here = region[x]
+                out[x][here] = (scan.data[x][here] - mean) @ filter_ + mean
         return out

@@ -3,7 +3,7 @@
 Reading order: model, components, maps, correlation, law, learning, clusters, words.
 """
 
-from .clusters import Cluster, find_clusters, put_back
+from .clusters import Cluster, filtered_sd, find_clusters, put_back
 from .components import (
     mean_and_covariance,
     n_noise_components,
@@ -32,6 +32,7 @@ __all__ = [
     "describe_noise",
     "draw",
     "draw_like",
+    "filtered_sd",
     "find_clusters",
     "learn",
     "mean_and_covariance",

@@ -8,7 +8,7 @@ Differs Output is always float32 with slope 1, whatever the input's type: an int
 """
 
 from .beside import read_json
-from .brain import brain_mask, mask_of
+from .brain import brain_mask, mask_of, outside_mask
 from .neighbours import NEIGHBOURS, prior_volumes, shells, show_the_same
 from .reading import GRID_TOLERANCE, LARGEST, bvals_of, load, load_map, open_scan, sources_of
 from .scan import B0_MAX, FOURTH_AXES, IMAGE_ENDINGS, InputError, Series, stem
@@ -30,6 +30,7 @@ __all__ = [
     "sources_of",
     "bvals_of",
     "mask_of",
+    "outside_mask",
     "prior_volumes",
     "shells",
     "show_the_same",

@@ -5,6 +5,8 @@ from scipy import ndimage
 
 from .scan import B0_MAX, Series
 
+FEWEST_OUTSIDE = 200  # voxels
+
 
 def mask_of(series: Series) -> np.ndarray:
     """(X, Y, Z) bool: the series' own mask, or a computed one without its NaN/Inf voxels."""
@@ -12,6 +14,18 @@ def mask_of(series: Series) -> np.ndarray:
         return series.mask
     mask = brain_mask(series.data, series.bvals)
     return mask if series.nonfinite is None else mask & ~series.nonfinite
+
+
+def outside_mask(series: Series) -> np.ndarray:
+    """(X, Y, Z) bool: what lies outside the mask and is not empty; nowhere if that is too little.
+
+    Too little is what has no principal components of its own over the volumes.
+    """
+    outside = ~series.where
+    for z in range(outside.shape[2]):  # slice by slice: no copy of the scan
+        outside[:, :, z] &= (series.data[:, :, z] != 0).any(axis=-1)
+    fewest = max(FEWEST_OUTSIDE, 4 * series.n_volumes)
+    return outside if np.count_nonzero(outside) >= fewest else np.zeros_like(outside)
 
 
 def brain_mask(data: np.ndarray, bvals: np.ndarray | None = None) -> np.ndarray:
