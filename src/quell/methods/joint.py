@@ -11,7 +11,9 @@ Here    sigma = 1 after `scaling`, target level sigma_g = 0. The network restore
         signal over noise and how the noise correlates. So the same weights serve any number of
         volumes, any noise level and any scanner, and a network that learned from other scans, the
         prior that comes with quell, is a start: training goes on from there on the scan itself.
-        Components that noise alone could have are set to their mean.
+        Components that noise alone could have are set to their mean; what single volumes show
+        above the noise of its region is put back (`noise.clusters`). What lies outside the mask
+        has components of its own.
 Differs Corruption2Self denoises one image at a time, adds white noise, and weighs noise levels
         by (tau² + sigma²)^alpha. Here the whole series is one image, the added noise has the
         measured covariance (with white noise on correlated noise the minimiser is a wrong
