@@ -114,7 +114,7 @@ def _of_slices(empty: Cells, dark: Cells) -> list[Finding]:
     has = "has" if len(cells) == 1 else "have"
     loss = "lost more than 40 % of the signal" if dark else "no signal"
     verb = loss if dark and len(cells) == 1 else f"{has} {loss}"
-    advice = "replace the slices in a later step (eddy --repol), or drop the volumes"
+    advice = "replace the slices in a later step (eddy --repol), or drop those volumes"
     return [fault("dark-slices", f"{named}{more} {verb}", advice, cells)]
 
 

@@ -15,6 +15,7 @@ from ..checks import Finding
 from .judgement import LEVELS, Judgement
 
 MOST_LINES = 2  # below the headline
+FIRST = ("noise-from-differences",)  # of the remarks: the residual is judged by that noise, too
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def headline(judgements: Sequence[Judgement], findings: Sequence[Finding] = ()) 
     off.sort(key=lambda reason: -LEVELS.index(reason.level))
     known = [_of_finding(f) for f in findings if not f.is_fault and f.level in grave]
     known = [Reason(r.code, "note", r.sentence, r.advice) for r in known]
+    known.sort(key=lambda reason: reason.code not in FIRST)
     known += [_of_judgement(j) for j in judgements if j.level == "note" and j.is_remark]
     reasons = (*faults, *off, *known)
     if faults or off:

@@ -69,17 +69,17 @@ def judge_volumes(s: ResidualStatistics) -> Judgement:
 def judge_slices(s: ResidualStatistics, named: Cells) -> Judgement:
     """Slices whose residual is unlike that of the same slice in the other volumes.
 
-    named  slices that the checks have found
+    named  slices that the checks have found; others of those volumes follow from them
     """
-    found = [(o, [z for z in o.slices if not _is_near(o.volume, z, named)]) for o in s.outliers]
-    found = [(outlier, slices) for outlier, slices in found if slices]
-    n = sum(len(slices) for _, slices in found)
+    lost = {v for v, _ in named}
+    found = [outlier for outlier in s.outliers if outlier.volume not in lost]
+    n = sum(len(outlier.slices) for outlier in found)
     level, sentence, advice = "good", "No slice stands out.", ""
     if n:
-        (outlier, slices), level = found[0], "note"
+        outlier, level = found[0], "note"
         sentence = f"{n} slice{'s' * (n > 1)} stand{'s' * (n == 1)} out, "
         sentence += "first" if n > 1 else "that is"
-        sentence = f"{sentence} slice {slices[0]} of volume {outlier.volume}: {outlier.kind}."
+        sentence = f"{sentence} slice {outlier.slices[0]} of volume {outlier.volume}: {outlier.kind}."
         advice = "Look at the pictures; denoising does not repair motion or drop-outs."
     return Judgement("slices", "Slices that stand out", level, str(n) if n else "none", "none",
                      sentence, advice, is_remark=n > 0)  # fmt: skip
