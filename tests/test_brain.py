@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from quell.series import brain_mask
 from quell.simulate import corrupt, phantom

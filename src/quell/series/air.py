@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from scipy import ndimage
 
 APART = 3  # voxels in plane
 LOOKED_AT = 6  # volumes
@@ -26,6 +27,7 @@ LOSES = 0.8  # less is left only of signal; ghosts are signal, but faint and uns
 TISSUE = ((0.25, 3.0), (0.12, 6.5))
 ATTENUATED = (0.1, 3.0)  # likewise, where diffusion attenuates it
 FLAT = 1.15  # variance over that of noise; air 0.8 to 1.1, tissue from 1.2 unless it is all noise
+OPEN = (0.2, 2.5)  # likewise, from which on nobody should be certain of air
 AS_NOISY = 0.85  # of the brighter class; air has 0.66 to 0.71 of the noise of signal
 NEVER_AIR = 0.75  # of the brighter class
 SPLITS = 4  # fluid from brain, grey from white, tissue from air; one more
@@ -104,11 +106,8 @@ def is_tissue(
     """
     if np.count_nonzero(low) < FEW_PAIRS or not high.any():
         return False
-    least = np.flatnonzero(bvals == bvals.min()) if len(bvals) else np.arange(data.shape[3])
-    least = least[:LOOKED_AT]
-    seen = [_Class.of(np.abs(data[..., v]), low, high) for v in least]
-    share = float(np.median([one.share for one in seen]))
-    steadiness = float(np.median([one.steadiness for one in seen]))
+    least = _least_weighted(data, bvals)
+    share, steadiness = _seen(low, high, data, least)
     kept = _kept(data, bvals, least, low)
     if kept is not None and kept < LOSES and share > ATTENUATED[0] and steadiness > ATTENUATED[1]:
         return True
@@ -120,6 +119,37 @@ def is_tissue(
         return True
     mean = np.mean([np.abs(data[..., v]) for v in least], axis=0)
     return _Class.of(mean, low, high).spread > FLAT or _is_as_noisy(data, least, low, high)
+
+
+def is_open(mask: np.ndarray, data: np.ndarray, bvals: np.ndarray) -> bool:
+    """Whether what a mask leaves out may be tissue as well as the air of many coils.
+
+    mask   (X, Y, Z) bool
+    data   (X, Y, Z, V)
+    bvals  (V,)  s/mm², or empty
+    """
+    least = _least_weighted(data, bvals)
+    out = ~ndimage.binary_dilation(mask, iterations=2) & (data[..., least[0]] != 0)
+    if np.count_nonzero(out) < FEW_PAIRS:
+        return False
+    share, steadiness = _seen(out, mask, data, least)
+    seems = share > OPEN[0] and steadiness > OPEN[1]
+    return bool(seems and _kept(data, bvals, least, out) is None)
+
+
+def _least_weighted(data: np.ndarray, bvals: np.ndarray) -> np.ndarray:
+    """Indices of the volumes that are looked at."""
+    least = np.flatnonzero(bvals == bvals.min()) if len(bvals) else np.arange(data.shape[3])
+    return least[:LOOKED_AT]
+
+
+def _seen(
+    low: np.ndarray, high: np.ndarray, data: np.ndarray, volumes: np.ndarray
+) -> tuple[float, float]:
+    """Share and steadiness of the darker class, in the typical one of the volumes."""
+    seen = [_Class.of(np.abs(data[..., v]), low, high) for v in volumes]
+    share, steadiness = np.median([(one.share, one.steadiness) for one in seen], axis=0)
+    return float(share), float(steadiness)
 
 
 def _is_as_noisy(data: np.ndarray, volumes: np.ndarray, low: np.ndarray, high: np.ndarray) -> bool:
