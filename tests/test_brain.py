@@ -65,9 +65,9 @@ def test_the_steady_floor_of_many_coils_is_air(brain):
         assert overlap(brain_mask(volumes, known), tissue) > 0.9
 
 
-@pytest.mark.parametrize("shape", [(32, 32, 8), (32, 32, 1)])
+@pytest.mark.parametrize("shape", [(32, 32, 8), (32, 32, 1), (16, 16, 3)])
 def test_a_sphere_that_fills_the_field_of_view_is_the_object(shape):
-    x, y = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 32), indexing="ij")
+    x, y = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape[:2]), indexing="ij")
     clean = np.repeat(1000 * np.exp(-0.3 * (x**2 + y**2))[..., None], shape[2], axis=2)
     noisy = corrupt(clean[..., None], 50.0, np.random.default_rng(0), "rician")
     assert brain_mask(noisy).mean() > 0.95

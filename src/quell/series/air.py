@@ -17,7 +17,8 @@ from scipy import ndimage
 
 APART = 3  # voxels in plane
 LOOKED_AT = 6  # volumes
-FEW_PAIRS = 30  # below it, nothing is said
+FEW_PAIRS = 30  # below it, nothing is said of how a class varies
+SCRAP = 0.5  # of the class that it was split from: so bright, a scrap of tissue is no air
 MAD = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
 WEIGHTED = 500.0  # s/mm²; from here on tissue attenuates clearly
 AIR_KEEPS = 0.95  # of its mean where diffusion is weighted; tissue 0.2 to 0.9
@@ -51,9 +52,11 @@ class _Class:
             pairs = low.take(near, axis) & low.take(far, axis)
             sizes.append(np.abs(image.take(near, axis)[pairs] - image.take(far, axis)[pairs]))
         differences, brighter = np.concatenate(sizes), float(np.median(image[high]))
-        if len(differences) < FEW_PAIRS or brighter == 0:
+        if brighter == 0:
             return cls(np.nan, np.nan, np.nan)
         middle = float(np.median(image[low]))
+        if len(differences) < FEW_PAIRS:
+            return cls(middle / brighter, np.nan, np.nan)
         total = MAD * float(np.median(np.abs(image[low] - middle)))
         variation = MAD / np.sqrt(2) * float(np.median(differences)) or 1e-6 * brighter
         return cls(middle / brighter, middle / variation, (total / variation) ** 2)
@@ -104,14 +107,16 @@ def is_tissue(
     may_be_flat  a class without structure is tissue, too; else the air of many coils, unless
                  diffusion attenuates it
     """
-    if np.count_nonzero(low) < FEW_PAIRS or not high.any():
+    if not low.any() or not high.any():
         return False
     least = _least_weighted(data, bvals)
     share, steadiness = _seen(low, high, data, least)
+    if np.isnan(steadiness):
+        return may_be_flat and share > SCRAP
     kept = _kept(data, bvals, least, low)
     if kept is not None and kept < LOSES and share > ATTENUATED[0] and steadiness > ATTENUATED[1]:
         return True
-    if not any(share > s and steadiness > r for s, r in TISSUE):  # nan, too
+    if not any(share > s and steadiness > r for s, r in TISSUE):
         return False
     if kept is not None:
         return kept < AIR_KEEPS
