@@ -17,6 +17,7 @@ from .header import gradients, memory, processed, protocol, volume_counts
 from .look import Look
 from .voxels import (
     duplicates,
+    field_of_view,
     intensities,
     interpolated,
     motion,
@@ -40,6 +41,7 @@ CHECKS: tuple[Check, ...] = (
     interpolated,
     smooth_noise,
     noise_floor,
+    field_of_view,
     intensities,
     slice_faults,
     duplicates,

@@ -28,9 +28,13 @@ from .law import law_of
 from .maps import continue_outside, fill, noise_left
 from .model import LAGS, NoiseModel
 
-NO_NOISE = (
-    "no noise can be learned: volumes are alike to the last digit, or their values are too large "
-    "or too small to reckon with; convert the scan again"
+ALIKE = (
+    "no noise can be learned: in the mask the volumes are equal, or differ by less than can be "
+    "computed with; give the scan as acquired, and a mask of places where it is not zero"
+)
+TOO_LARGE = (
+    "no noise can be learned: some values are too large to compute with, as padding or a wrong "
+    "scale factor leaves them; convert the scan again"
 )
 REFINEMENTS = 3  # of the noise map: the stabiliser needs a map, the map a stabiliser
 
@@ -84,8 +88,10 @@ def learn(
 
 def _known(sigma: np.ndarray) -> np.ndarray:
     """The noise map as it was learned; InputError where there is none, or values overflow."""
-    if not np.all((sigma > 0) & np.isfinite(sigma)):
-        raise InputError(NO_NOISE)
+    if not np.all(np.isfinite(sigma)):
+        raise InputError(TOO_LARGE)
+    if not np.all(sigma > 0):
+        raise InputError(ALIKE)
     return sigma
 
 
@@ -97,7 +103,7 @@ def _with_given_map(
     images = noise_images(series, mask, Scale.of(sigma, law, n_coils))
     covariance = autocorrelation(images.values, mask)
     if not np.all(np.isfinite(covariance)):
-        raise InputError(NO_NOISE)
+        raise InputError(TOO_LARGE if images.values.any() else ALIKE)
     found = 1.0 if "counts as noise" in images.source else float(np.sqrt(np.mean(images.values**2)))
     return NoiseModel(
         sigma, covariance, law, n_coils, "map given", len(images.values), images.spectrum,
