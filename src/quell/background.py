@@ -142,12 +142,20 @@ def above_distant(correlation: np.ndarray) -> np.ndarray:
     return above
 
 
-def correlation_of_squares(correlation: np.ndarray, n: np.ndarray) -> np.ndarray:
+def correlation_of_squares(
+    correlation: np.ndarray, n: np.ndarray, near: float = CERTAIN
+) -> np.ndarray:
     """The correlation of the noise from that of m²: its root, 0 where it is not certain.
 
-    n  pairs of voxels that each was measured from
+    correlation  by lag, lag 0 in the centre
+    n            pairs of voxels that each was measured from
+    near         standard errors that the next neighbours need
     """
-    is_certain = correlation > CERTAIN / np.sqrt(np.maximum(n, 1))
+    lags = np.indices(correlation.shape)
+    for axis, size in enumerate(correlation.shape):
+        lags[axis] -= size // 2
+    least = np.where(np.abs(lags).sum(axis=0) == 1, near, CERTAIN)
+    is_certain = correlation > least / np.sqrt(np.maximum(n, 1))
     return np.where(is_certain, np.sqrt(np.maximum(correlation, 0)), 0.0)
 
 
