@@ -2,9 +2,9 @@
 
 Idea    Over a whole head, few volumes differ by their contrast in every component. In a small place
         they do not: what tissue does there varies along few directions of the volume axis. The
-        principal components of the surroundings of a block tell these directions; the last ones,
-        applied to the block itself, show noise. As the block took no part in finding them, its
-        noise there is as strong as anywhere.
+        principal components of the surroundings of a block tell these directions; the last quarter
+        of them, applied to the block itself, shows noise. As the block took no part in finding
+        them, its noise there is as strong as anywhere.
 Here    Blocks of one slice, their slow trend taken out. The quietest quarter counts, by what the
         surroundings say of them. The covariance of their voxels is fitted by an autocovariance of
         short reach, so strength and correlation come from one fit, and the trend is accounted for.
@@ -27,12 +27,13 @@ from .model import LAGS
 
 QUIET = 0.25  # share of the blocks that counts; phantom A
 FEWEST, ENOUGH, MOST = 8, 24, 6000  # blocks: needed; of which none is left out; then thinned out
-EDGE_OF_TISSUE = 2.0  # times the power of the middle block: four spreads or so of noise alone
+NOISE_ONLY = 4  # one in so many components of a small place is noise; phantom A
+EDGE_OF_TISSUE = 1.8  # times the detail of the middle block: some three spreads of noise alone
 RING = 3  # voxels of surroundings on each side of a block, and the same in the slices beside it
-# Noise found after a straight trend over that after a bent one, above which it is anatomy, for 2 or 3
-# volumes, and for more, where little anatomy is left. Noise of a long reach has some 1.04; phantom A.
-SHOWS_ANATOMY, FEW, SHOWS_ANATOMY_OF_MORE = 1.04, 3, 1.07
-SHORT, SHORTER = 0.003, 0.03  # penalty on the reach of the correlation
+# Noise found after a straight trend over that after a bent one, above which it is anatomy: for 2 or
+# 3 volumes, and for more, which leave little anatomy. Noise of a long reach has some 1.04; phantom A.
+SHOWS_ANATOMY, FEW, SHOWS_ANATOMY_OF_MORE = 1.04, 3, 1.1
+SHORT, SHORTER = 0.006, 0.03  # penalty on the reach of the correlation
 FLOOR = 0.05  # of the mean, for directions of a block that hold next to no noise
 AROUND_MM, SMOOTH_MM = 20.0, 8.0  # of the map: radius of its medians, width of what smooths them
 
@@ -113,7 +114,7 @@ def _noise_of(
     """The noise of some blocks; None where they hold none."""
     n = max(ENOUGH, round(QUIET * len(blocks.energy)))
     quiet = np.argsort(blocks.energy, kind="stable")[:n]
-    own = ((without_trend(shape.edge, shape.degree) @ blocks.images[quiet]) ** 2).mean(axis=(1, 2))
+    own = (detail_of(blocks.images[quiet], shape) ** 2).mean(axis=(1, 2, 3))
     quiet = quiet[own <= EDGE_OF_TISSUE * np.median(own)]
     chosen = blocks.images[quiet]
     bent, straight = (
@@ -130,6 +131,7 @@ def _noise_of(
         variance = float(bent[0, shape.reach])
         _put(covariance, bent / variance, 0)
         _put_above(covariance, _above(blocks, quiet, shape), variance)
+        _cap_above(covariance, _above_in_detail(blocks, quiet, shape))
     elif known is not None:
         covariance = known.copy()
         _cap_above(covariance, _above_in_detail(blocks, quiet, shape))
@@ -163,7 +165,7 @@ def blocks_of(Y: np.ndarray, mask: np.ndarray, shape: Shape) -> Blocks | None:
     if len(at) < FEWEST:
         return None
     values, vectors = np.linalg.eigh(C / n[:, None, None])
-    K = max(1, V // 3)
+    K = max(1, V // NOISE_ONLY)
     last = vectors[:, :, :K]
     inside = _is_full(mask, shape.edge)
     i, j = np.meshgrid(*[np.arange(shape.edge)] * 2, indexing="ij")
@@ -388,7 +390,7 @@ def smooth_map(
 ) -> np.ndarray:
     """(X, Y, Z) noise of each place over that of the middle one, from the finest detail."""
     power = np.log(np.mean(detail_of(blocks.images, shape) ** 2, axis=(1, 2, 3)) + 1e-300)
-    centre = blocks.at + [shape.edge // 2, shape.edge // 2, 0]
+    centre = blocks.at + np.array([shape.edge // 2, shape.edge // 2, 0])
     tree = cKDTree(centre * np.asarray(voxel_mm))
     near = tree.query_ball_tree(tree, AROUND_MM)
     level = np.array([np.median(power[those]) for those in near])
@@ -400,9 +402,7 @@ def smooth_map(
     share = ndimage.gaussian_filter(there, width)
     is_known = share > 1e-4 * share.max()
     smooth = ndimage.gaussian_filter(found, width) / np.maximum(share, 1e-30)
-    nearest = ndimage.distance_transform_edt(
-        ~is_known, return_distances=False, return_indices=True
-    )
+    nearest = ndimage.distance_transform_edt(~is_known, return_distances=False, return_indices=True)
     return np.asarray(smooth[tuple(nearest)], dtype=np.float32)
 
 
@@ -434,7 +434,7 @@ def of_few_volumes(
         found = quiet_noise(Y, inside, series.voxel_mm, known)
         return None if found is None else (given, found)
     sigma = np.ones(mask.shape, np.float32)
-    scale = Scale.of(sigma, "gaussian", 1.0)
+    scale, found = Scale.of(sigma, "gaussian", 1.0), None
     for _ in range(PASSES):
         found = quiet_noise(scale.apply(series.data), inside, series.voxel_mm, known)
         if found is None:
@@ -443,4 +443,4 @@ def of_few_volumes(
         if not np.all((sigma > 0) & np.isfinite(sigma)):
             return None
         scale = Scale.of(sigma, law, n_coils)
-    return sigma, found
+    return None if found is None else (sigma, found)

@@ -46,7 +46,7 @@ NO_NOISE = (
 )
 REFINEMENTS = 3  # of the noise map: the stabiliser needs a map, the map a stabiliser
 QUIET_BELOW = 20  # volumes; from there on the trailing components of any scan are noise; phantom A
-LESS, LESS_ALIKE = 0.97, 0.05  # of sigma, and of a correlation: less than this is less
+LESS, LESS_ALIKE = 0.92, 0.05  # of sigma, and of a correlation: less than this is less
 NEAR = 2.0  # standard errors that make next neighbours in the air correlate: few are asked
 ANATOMY_OVER_AIR = 2.0  # sigma of a head that shows anatomy everywhere over that of its noise
 
@@ -131,7 +131,9 @@ def _of_quiet_places(
     source = f"{quiet.n_blocks} small places that show little but noise"
     head = 1.0
     if quiet.shows_anatomy:
-        source = f"the finest detail of {quiet.n_blocks} small places: that of anatomy counts as noise"
+        source = (
+            f"the finest detail of {quiet.n_blocks} small places: that of anatomy counts as noise"
+        )
         if (air := _air(series, mask, law, n_coils)) is not None:
             level, known = air
             sigma, quiet = of_few_volumes(series, mask, law, n_coils, known) or first
@@ -177,21 +179,21 @@ def _white() -> np.ndarray:
     return covariance
 
 
-def _bound(
-    series: Series, mask: np.ndarray, law: str, n_coils: float, found: str
-) -> NoiseModel:
+def _bound(series: Series, mask: np.ndarray, law: str, n_coils: float, found: str) -> NoiseModel:
     """A bound where even small places are too few: the least of differences, detail and air.
 
     Contrast counts in it, so its correlation is that of the air, or none.
     """
     bound = _of_components(series, mask, law, n_coils, found)
-    least, covariance = float(np.median(sigma_of_detail(series.data, mask))), _white()
-    source = f"{bound.source}, and from the finest detail"
+    covariance, levels = _white(), []
+    source = f"{bound.source}; no more than the finest detail shows"
     if (air := _air(series, mask, law, n_coils)) is not None:
-        least, covariance = (min(least, air[0]) if least > 0 else air[0]), air[1]
-        source += " and the air"
+        levels, covariance = [air[0]], air[1]
+        source += ", or the air"
+    levels.append(float(np.median(sigma_of_detail(series.data, mask, covariance))))
+    least = min(level for level in (*levels, np.inf) if level > 0)
     typical = float(np.median(bound.sigma[mask]))
-    share = min(1.0, least / typical) if least > 0 else 1.0
+    share = min(1.0, least / typical)
     return replace(
         bound, sigma=bound.sigma * np.float32(share), covariance=covariance, source=source,
         eigenvalues=bound.eigenvalues / share**2,
@@ -271,8 +273,10 @@ def _of_background(
     air = air_of(around, mask)
     if air is None and series.parts is not None and given is None:
         quiet = _of_quiet_places(series, mask, law, n_coils, "")
-        if quiet is not None:
-            return quiet
+        if quiet is not None:  # demodulation took some of the slow noise of the imaginary parts
+            detail = sigma_of_detail(data, mask, quiet.covariance).min()
+            more = max(1.0, float(detail / np.median(quiet.sigma[mask])))
+            return replace(quiet, sigma=quiet.sigma * np.float32(more))
     if air is None:
         levels = sigma_of_detail(data, mask)
         source = "the finest detail of the image, taken for white: that of edges counts as noise"
