@@ -69,7 +69,8 @@ def test_contrast_counts_neither_in_sigma_nor_in_the_correlation(seven, snr, has
     scan = noisy(seven, snr)
     noise = learn(scan if has_air else zeroed(scan), scan.mask)
     assert np.median(noise.sigma[scan.mask]) == pytest.approx(WHITE_MATTER / snr, rel=0.1)
-    assert noise.lag_one() == pytest.approx(AS_MEASURED, abs=0.05)
+    # some 170 blocks, one component each: a standard error of .03; phantom B has .01 to .02
+    assert noise.lag_one() == pytest.approx(AS_MEASURED, abs=0.07)
     assert noise.covariance[LAGS] == pytest.approx(1)
     assert not noise.is_upper_bound
     assert "noise-from-differences" not in {finding.code for finding in remarks(noise)}
@@ -80,7 +81,7 @@ def test_noise_of_another_smoothness_is_told_apart(seven, correlation):
     noise = learn(noisy(seven, 30, correlation), seven.mask)
     assert np.median(noise.sigma[seven.mask]) == pytest.approx(WHITE_MATTER / 30, rel=0.1)
     # the surroundings of a block hold the slices beside it, so these seem to correlate less
-    assert noise.lag_one() == pytest.approx(correlation, abs=0.07)
+    assert noise.lag_one() == pytest.approx(correlation, abs=0.09)
 
 
 def test_the_map_follows_a_g_factor_and_not_the_anatomy(seven):

@@ -31,7 +31,7 @@ NOISE_ONLY = 4  # one in so many components of a small place is noise; phantom A
 EDGE_OF_TISSUE = 1.8  # times the detail of the middle block: some three spreads of noise alone
 RING = 3  # voxels of surroundings on each side of a block, and the same in the slices beside it
 # Noise found after a straight trend over that after a bent one, above which it is anatomy: for 2 or
-# 3 volumes, and for more, which leave little anatomy. Noise of a long reach has some 1.04; phantom A.
+# 3 volumes, and for more, which leave little of it. Noise of a long reach has some 1.04; phantom A.
 SHOWS_ANATOMY, FEW, SHOWS_ANATOMY_OF_MORE = 1.04, 3, 1.1
 SHORT, SHORTER = 0.006, 0.03  # penalty on the reach of the correlation
 FLOOR = 0.05  # of the mean, for directions of a block that hold next to no noise
