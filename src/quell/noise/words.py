@@ -26,7 +26,7 @@ def remarks(noise: NoiseModel, takes_white: str = "") -> list[Finding]:
     takes_white  name of the method in use, where that takes noise to be white
     """
     found = []
-    if "counts as noise" in noise.source:
+    if noise.is_upper_bound:
         found.append(
             Finding(
                 "noise-from-differences",
@@ -58,7 +58,8 @@ def remarks(noise: NoiseModel, takes_white: str = "") -> list[Finding]:
             )
         )
     tail = noise.eigenvalues[-noise.n_noise_components :]
-    is_bulk = len(noise.eigenvalues) >= FEW_VOLUMES  # else noise is differences, not components
+    # else the noise is not that of components
+    is_bulk = len(noise.eigenvalues) >= FEW_VOLUMES and noise.n_noise_components > 1
     if is_bulk and tail[0] > 2 * tail[-1]:
         found.append(
             Finding(
