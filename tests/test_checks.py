@@ -277,6 +277,28 @@ def test_a_known_noise_map_decides_the_floor(good):
     assert "noise-floor" in codes
 
 
+def filled(scan):
+    """The scan with tissue also where the disc leaves air: brighter than noise, and steady."""
+    x = np.linspace(0.5, 1.5, SHAPE[0])[:, None, None, None]
+    rest = np.where(disc()[..., None], 0, 300 * x)
+    return replace(scan, data=(scan.data + rest).astype(np.float32), bvals=None, bvecs=None)
+
+
+def test_a_computed_mask_that_may_leave_tissue_out_is_named(good):
+    (finding,) = [f for f in check(filled(good), disc()) if f.code == "mask-uncertain"]
+    assert finding.level == "warning"
+    assert "--mask" in finding.advice
+    given = replace(filled(good), mask=disc())
+    assert "mask-uncertain" not in {f.code for f in check(given, disc())}
+
+
+def test_a_field_of_view_without_air_is_named(good):
+    inside = replace(good, data=good.data[16:48, 16:48])
+    everything = np.ones(inside.data.shape[:3], bool)
+    assert "no-air" in {f.code for f in check(inside, everything)}
+    assert "no-air" not in {f.code for f in check(replace(inside, mask=everything), everything)}
+
+
 def test_errors_come_first_and_the_first_is_raised(good):
     found = check(changed(long_vectors(good), PartialFourier=0.75), disc())
     assert [f.level for f in found] == ["error", "note"]

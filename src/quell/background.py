@@ -21,6 +21,7 @@ AROUND = 6.0  # voxels, standard deviation of the window in which the noise is a
 DISTANT = 4  # voxels along x and along y; noise does not reach so far
 CERTAIN = 4.5  # standard errors: of hundreds of lags none is taken for more than chance
 QUIET = 0.85  # low decile of the root mean square of white noise over such squares, over sigma
+LEAST_DETAIL = 0.1  # of the variance; less is taken for an interpolated image, not for strong noise
 MAD = 1.4826  # standard deviation of a Gaussian over its median absolute deviation
 
 
@@ -78,12 +79,26 @@ def sigma_of_air(values: np.ndarray, law: str, n_coils: float) -> np.ndarray:
     return np.asarray(np.sqrt(np.median(values**2, axis=0) / middle))
 
 
-def sigma_of_detail(data: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(V,) noise of each volume from its finest detail in the mask."""
+def sigma_of_detail(
+    data: np.ndarray, mask: np.ndarray, covariance: np.ndarray | None = None
+) -> np.ndarray:
+    """(V,) noise of each volume from its finest detail in the mask.
+
+    covariance  by lag, lag 0 in the centre; None: the noise is white
+    """
     d = _detail(data)
     inside = mask[1:, 1:] & mask[1:, :-1] & mask[:-1, 1:] & mask[:-1, :-1]
     values = d[inside if inside.any() else np.ones_like(inside)]
-    return np.asarray(MAD * np.median(np.abs(values), axis=0))
+    share = 1.0 if covariance is None else variance_of_detail(covariance)
+    return np.asarray(MAD * np.median(np.abs(values), axis=0) / np.sqrt(share))
+
+
+def variance_of_detail(covariance: np.ndarray) -> float:
+    """Variance of the finest detail of noise over that of the noise; 1 where it is white."""
+    i, j, k = (n // 2 for n in covariance.shape)
+    c = covariance[:, :, k]
+    across = (c[i + 1, j + 1] + c[i + 1, j - 1]) / 2
+    return float(max(1 - c[i + 1, j] - c[i, j + 1] + across, LEAST_DETAIL))
 
 
 def _detail(images: np.ndarray) -> np.ndarray:
@@ -142,12 +157,20 @@ def above_distant(correlation: np.ndarray) -> np.ndarray:
     return above
 
 
-def correlation_of_squares(correlation: np.ndarray, n: np.ndarray) -> np.ndarray:
+def correlation_of_squares(
+    correlation: np.ndarray, n: np.ndarray, near: float = CERTAIN
+) -> np.ndarray:
     """The correlation of the noise from that of m²: its root, 0 where it is not certain.
 
-    n  pairs of voxels that each was measured from
+    correlation  by lag, lag 0 in the centre
+    n            pairs of voxels that each was measured from
+    near         standard errors that the next neighbours need
     """
-    is_certain = correlation > CERTAIN / np.sqrt(np.maximum(n, 1))
+    lags = np.indices(correlation.shape)
+    for axis, size in enumerate(correlation.shape):
+        lags[axis] -= size // 2
+    least = np.where(np.abs(lags).sum(axis=0) == 1, near, CERTAIN)
+    is_certain = correlation > least / np.sqrt(np.maximum(n, 1))
     return np.where(is_certain, np.sqrt(np.maximum(correlation, 0)), 0.0)
 
 

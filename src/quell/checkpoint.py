@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .held_out import Judged
 from .muon import Muon
 from .run import State
 from .series import InputError
@@ -27,9 +28,11 @@ class Checkpoint:
         average: State,
         losses: list[float],
         is_kept: bool = True,
+        judged: Judged | None = None,
     ) -> None:
         self.path = None if folder is None else folder / f"{task.replace(' ', '-')}.pt"
         self.net, self.optimisers, self.average, self.losses = net, optimisers, average, losses
+        self.judged = judged
         self.is_kept = is_kept  # by this process; the others only read it
         self.saved = time.monotonic()
 
@@ -48,6 +51,8 @@ class Checkpoint:
             "average": self.average,
             "losses": self.losses,
         }
+        if self.judged is not None:
+            content |= {"errors": self.judged.errors, "best": self.judged.best}
         try:
             with open(temporary, "wb") as file:
                 torch.save(content, file)
@@ -67,6 +72,8 @@ class Checkpoint:
         try:
             content = torch.load(self.path, weights_only=True)
             known = content["net"]
+            if self.judged is not None and not content["errors"]:
+                return
             fits = {k: v.shape for k, v in known.items()} == {
                 k: v.shape for k, v in self.net.state_dict().items()
             }
@@ -80,3 +87,6 @@ class Checkpoint:
         for name, value in content["average"].items():
             self.average[name].copy_(value)
         self.losses.extend(content["losses"])
+        if self.judged is not None:
+            self.judged.errors.extend(content["errors"])
+            self.judged.best = content["best"]

@@ -18,12 +18,17 @@ import torch
 from torch import Tensor, nn
 
 from .consistency import keep_means
+from .held_out import held_out
 from .noise import NoiseModel, draw_like
 from .run import Run, State
 from .schedule import like
 from .series import InputError, Series, prior_volumes
 from .slices import Batch, draw, map_images
 from .trainer import Network, Training, named, train
+
+STOPS = ("held-out", "never")  # when a training ends: when held-out voxels say so, or its steps do
+LOOKS = 4  # batches that judge
+MOST_PASSES = 700  # over every voxel of a scan; more only learn its noise, on phantom A's slices
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,8 @@ class SeesPatches(Protocol):
     def patch(self) -> int: ...
     @property
     def images_at_once(self) -> int: ...
+    @property
+    def stop(self) -> str: ...
 
 
 class AddsNoise(Protocol):
@@ -194,15 +201,61 @@ def learn(
     training  how; None: the steps of the method, in quell's own way
     is_all    whether the method learns nothing else
     """
+    known, judge = parted(images, method, loss, run)
     weights = train(
         net,
-        lambda rng: draw_from(images, method.patches, method.patch, rng),
+        lambda rng: draw_from(known, method.patches, method.patch, rng),
         loss,
         training or Training(method.steps, parts=run.parts),
         run,
         as_state=partial(named, "network") if is_all else None,
+        judge=judge,
     )
     return named("network", weights)
+
+
+def steps_of(images: list[Images], method: SeesPatches) -> int:
+    """How many steps a dense loss is trained for: those of the method, fewer on a small scan.
+
+    So that the learning rate has come down when there is nothing more to be learned.
+    """
+    if method.stop == "never":
+        return method.steps
+    n_voxels = sum(int(np.count_nonzero(im.where)) * len(im.groups) for im in images)
+    rows, columns = images[0].data.shape[:2]
+    per_step = method.patches * min(method.patch**2, rows * columns)
+    return min(method.steps, max(20, int(MOST_PASSES * n_voxels / per_step)))
+
+
+def parted(
+    images: list[Images],
+    method: SeesPatches,
+    loss: Callable[[Network, Batch, torch.Generator], Tensor],
+    run: Run,
+) -> tuple[list[Images], Callable[[Network], float] | None]:
+    """The images with the voxels to learn from, and what judges a network on the others.
+
+    None where the method goes through all its steps, or where there is too little to hold out.
+    """
+    if method.stop == "never":
+        return images, None
+    parts = [held_out(im.where, run, scan) for scan, im in enumerate(images)]
+    if not any(judged.any() for _, judged in parts):
+        return images, None
+    known, judging = (
+        [replace(im, where=where) for im, where in zip(images, one, strict=True)]
+        for one in zip(*parts, strict=True)
+    )
+
+    def judge(net: Network) -> float:
+        errors = []
+        for n in range(LOOKS):
+            rng = run.rng("held-out voxels", n)
+            batch = draw_from(judging, method.patches, method.patch, rng).to(run.device)
+            errors.append(float(loss(net, batch, rng)))
+        return sum(errors) / LOOKS
+
+    return known, judge
 
 
 def filters(noises: list[NoiseModel], method: AddsNoise) -> list[Tensor]:
@@ -226,6 +279,7 @@ def draw_from(images: list[Images], n: int, size: int, rng: torch.Generator) -> 
 
     size  edge of a patch, voxels
     """
-    scan = int(torch.randint(len(images), (1,), generator=rng))
+    there = [scan for scan, im in enumerate(images) if im.where.any()]
+    scan = there[int(torch.randint(len(there), (1,), generator=rng))]
     im = images[scan]
     return replace(draw(im.data, im.where, n, size, rng, im.groups), scan=scan)

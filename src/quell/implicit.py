@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .bias_free import BiasFree
-from .images import Images, draw_from, filters
+from .images import STOPS, Images, draw_from, filters, parted
 from .noise import ADDED, NoiseModel, draw_like
 from .run import Run, State
 from .schedule import like
@@ -48,6 +48,7 @@ class Ascent:
     patches: int = 8  # per step
     patch: int = 64  # edge of a patch, voxels
     images_at_once: int = 8  # slices of one pass
+    stop: str = "held-out"  # when held-out voxels get no better; "never": after all steps
 
     needs: ClassVar[str] = "one image or more; each volume is restored by itself"
     units: ClassVar[str] = "sigma"
@@ -60,7 +61,8 @@ class Ascent:
         "fast":    {"steps": 250},
         "default": {},
         "paper":   {"noise": "white", "h0": 0.01, "beta": 0.01, "sigma_end": 0.2,
-                    "most_steps": 1000, "patches": 128, "patch": 40, "steps": 10_000},
+                    "most_steps": 1000, "patches": 128, "patch": 40, "steps": 10_000,
+                    "stop": "never"},
     }  # fmt: skip
 
     @property
@@ -69,7 +71,7 @@ class Ascent:
         return self.noise == "white"
 
     def __post_init__(self) -> None:
-        check_settings(self, {"noise": ADDED}, may_be_zero=("beta",))
+        check_settings(self, {"noise": ADDED, "stop": STOPS}, may_be_zero=("beta",))
         for name in ("h0", "beta"):
             if getattr(self, name) > 1:
                 raise InputError(f"{name}={getattr(self, name)} is too large; give 1 or less", 2)
@@ -85,14 +87,20 @@ def learn_prior(
     """The blind denoiser of all volumes of all scans, and what was learned first."""
     known = first or {}
     roots = filters(noises, method)
+
+    def loss(f: Network, batch: Batch, rng: torch.Generator) -> Tensor:
+        return blind_loss(f, batch, roots[batch.scan], method.tau_max, rng)
+
+    parts, judge = parted(images, method, loss, run)
     weights = train(
         BiasFree.of(method.channels, run),
-        lambda rng: draw_from(images, method.patches, method.patch, rng),
-        lambda f, b, rng: blind_loss(f, b, roots[b.scan], method.tau_max, rng),
+        lambda rng: draw_from(parts, method.patches, method.patch, rng),
+        loss,
         Training(method.steps, parts=run.parts),
         run,
         "prior",
         lambda weights: known | named("prior", weights),
+        judge,
     )
     return known | named("prior", weights)
 

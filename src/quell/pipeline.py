@@ -323,8 +323,11 @@ def _checked(
     """The scan with a mask, and what the checks found; refuses what can't be denoised."""
     if options.fourth_axis != "directions":
         scan = replace(scan, fourth_axis=options.fourth_axis)
-    scan = replace(scan, mask=mask_of(scan))
-    findings = check(scan, scan.where, method=method)
+    mask = mask_of(scan)
+    findings = check(
+        scan, mask, method=method
+    )  # which judges a computed mask, not one that was given
+    scan = replace(scan, mask=mask)
     refuse(findings)
     _warn(findings, options, run)
     return scan, findings

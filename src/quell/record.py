@@ -155,7 +155,7 @@ def methods_paragraph(result: Result, options: Options) -> str:
     x, y, z = result.noise.lag_one()
     learned = (
         "The noise level was given as a map; its spatial correlation was learned from the series"
-        if "map given" in result.noise.source
+        if result.noise.is_given
         else "Noise level and spatial noise correlation were learned from the series itself "
         f"({result.noise.source})"
     )

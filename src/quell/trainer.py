@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
+from .held_out import Judged
 from .muon import Muon
 from .processes import ProcessLostError
 from .run import Run, State, has_fast_bfloat16
@@ -40,6 +42,7 @@ class Training:
     weight_decay: float = 0.01
     average: float = 0.99  # decay of the running average of the weights (EMA)
     parts: int = 1  # batches of one step, each from its own generator; processes share them
+    judge_every: int = 25  # steps, where held-out voxels judge
     is_plain: bool = False  # Adam at a constant rate, no average: as the diffusion papers train
 
     @staticmethod
@@ -56,14 +59,17 @@ def train(
     run: Run,
     stage: str = "",
     as_state: Callable[[State], State] | None = None,
+    judge: Callable[[Network], float] | None = None,
 ) -> State:
-    """Train a network; return the running average of its weights.
+    """Train a network; return the running average of its weights, where judged the best of them.
 
     net       trained in place, on the run's device
     draw      a batch from a generator
     loss      scalar of network, batch and generator
     stage     its name, where a method trains more than one network
     as_state  all that the method learned, of these weights; None where more is to be learned first
+    judge     the loss of a network on held-out voxels, the same whenever it is asked; training
+              ends where that gets no better
 
     Resumes from the run's folder where an interrupted run left a checkpoint; a step depends on
     the seed and its number alone, so the result is the same to the byte on the same device. Only
@@ -80,14 +86,23 @@ def train(
     average = {name: p.detach().clone() for name, p in net.state_dict().items()}
     losses: list[float] = []
     unread: list[Tensor] = []  # of the last steps, still on the device
+    forward = net if training.is_plain else fastest(net, run.device)  # published: float32
+    judged = (
+        None
+        if judge is None
+        else Judged(partial(_judged, net, forward, average, judge, run), training.judge_every)
+    )
     checkpoint = Checkpoint(
-        run.folder, task, net, [muon, adam], average, losses, is_kept=run.processes.rank == 0
+        run.folder, task, net, [muon, adam], average, losses, run.processes.rank == 0, judged
     )
     checkpoint.load()
-    forward = net if training.is_plain else fastest(net, run.device)  # published: float32
+    if judged is not None and not judged.errors:
+        judged.look(judged.judge(), average)
     start, first, is_whole = time.monotonic(), len(losses), True
     try:
         for step in range(first, training.steps):
+            if judged is not None and judged.is_over:
+                break
             value = _mean_over_parts(net, forward, draw, loss, training, run, stage, step)
             pace = 1.0 if training.is_plain else _pace(step, training.steps)
             is_whole = False  # half a step must not be kept: resumed, it would be taken twice
@@ -98,7 +113,10 @@ def train(
             keep = 0.0 if training.is_plain else min(training.average, (1 + step) / (10 + step))
             _move_average(average, net, keep)
             unread.append(value)
-            if len(unread) < STEPS_UNREAD.get(run.device.type, 1) and step + 1 < training.steps:
+            is_last = step + 1 == training.steps
+            if judged is not None and ((step + 1) % judged.every == 0 or is_last):
+                judged.look(judged.judge(), average)
+            if len(unread) < STEPS_UNREAD.get(run.device.type, 1) and not is_last:
                 is_whole = True
                 continue
             _read(unread, losses)
@@ -114,9 +132,27 @@ def train(
             _read(unread, losses)  # a checkpoint goes on after the last loss that it holds
             checkpoint.save()
         raise
+    _read(unread, losses)
     checkpoint.save()  # what follows may be interrupted, too
     run.keep(f"losses {stage}".strip(), torch.tensor(losses).numpy())
+    if judged is not None:
+        run.keep(f"held-out losses {stage}".strip(), np.array(judged.errors))
+        return _on_cpu(judged.best)
     return _on_cpu(average)
+
+
+@torch.no_grad()
+def _judged(
+    net: nn.Module, forward: Network, average: State, judge: Callable[[Network], float], run: Run
+) -> float:
+    """What a network of averaged weights is judged to be; the main process says it for all."""
+    as_it_was = {name: value.clone() for name, value in net.state_dict().items()}
+    net.load_state_dict(average)
+    error = judge(forward) if run.processes.rank == 0 else 0.0
+    net.load_state_dict(as_it_was)
+    if run.processes.count == 1:
+        return error
+    return float(run.processes.sum(torch.tensor([error]))[0])
 
 
 def _read(unread: list[Tensor], losses: list[float]) -> None:

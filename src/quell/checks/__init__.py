@@ -20,6 +20,7 @@ from .look import Denoiser, Look
 from .slices import slice_faults
 from .voxels import (
     duplicates,
+    field_of_view,
     intensities,
     interpolated,
     motion,
@@ -42,6 +43,7 @@ CHECKS: tuple[Check, ...] = (
     interpolated,
     smooth_noise,
     noise_floor,
+    field_of_view,
     intensities,
     slice_faults,
     duplicates,

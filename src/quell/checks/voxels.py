@@ -9,6 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
+from ..series import is_open
 from .finding import Finding, error, fault, note, warning
 from .header import encoded_lines, listed, words
 from .look import Look
@@ -150,6 +151,26 @@ def zeros(look: Look) -> list[Finding]:
         sentence = f"{share:.0%} of the mask is exactly zero in every volume"
         found.append(warning("zeros-in-mask", sentence, "give a tighter mask"))
     return found
+
+
+def field_of_view(look: Look) -> list[Finding]:
+    """A computed mask where hardly any air is in view, or where what it leaves out is no air."""
+    series = look.series
+    if series.mask is not None:  # given: the user knows
+        return []
+    bvals = np.array([]) if series.bvals is None else series.bvals
+    if is_open(look.mask, series.data, bvals):
+        sentence = (
+            f"the computed mask holds {look.mask.mean():.0%} of the field of view, and what it "
+            "leaves out is too bright and too steady for the air of one coil: it may be tissue"
+        )
+        advice = "look at the mask in the report, and give one with --mask if tissue is missing"
+        return [warning("mask-uncertain", sentence, advice)]
+    if (share := float(look.mask.mean())) > 0.95:
+        sentence = f"the object fills {share:.0%} of the field of view, so there is hardly any air"
+        advice = "nothing; give --mask if that is not so"
+        return [note("no-air", sentence, advice)]
+    return []
 
 
 def duplicates(look: Look) -> list[Finding]:

@@ -74,7 +74,7 @@ def referee(result: Result, job: Job, files: Files, options: Options, voice: Voi
     A model that was learned elsewhere is used as it is, any other method learns anew.
     """
     scan = load(files.scan, files.bval, files.bvec, files.mask, files.phase, files.sidecar)
-    if np.iscomplexobj(scan.data) or "counts as noise" in result.noise.source:
+    if np.iscomplexobj(scan.data) or result.noise.is_upper_bound:
         voice.say("no gain is known: the noise is not known well enough to add some of its kind")
         return None
     scan = replace(scan, mask=result.mask)

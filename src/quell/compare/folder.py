@@ -97,7 +97,7 @@ def with_gradient_files(scan: Series, out: Path) -> Series:
 def recorrupted(asked: Comparison, judge: Judge, seed: int) -> tuple[Comparison, Judge]:
     """The same comparison of the scan with more noise, which is written into its folder."""
     scan, noise = judge.scan, judge.noise
-    if "counts as noise" in noise.source:
+    if noise.is_upper_bound:
         raise InputError(
             f"the noise is known from {noise.source}, too little to judge by --recorrupt; "
             "leave it out, give a repeat, or a noise map"

@@ -115,7 +115,7 @@ class Judge:
         that is part the scan itself, R = (1 - a) truth + a y, leaves only (1 - a)² σ² there.
         """
         assert self.reference is not None
-        if "counts as noise" in self.noise.source:
+        if self.noise.is_upper_bound:
             return  # the noise model is an upper bound: it can't tell
         sigma, ratios = self.noise.sigma, []
         for v in self.volumes:

@@ -79,7 +79,9 @@ def judge_slices(s: ResidualStatistics, named: Cells) -> Judgement:
         outlier, level = found[0], "note"
         sentence = f"{n} slice{'s' * (n > 1)} stand{'s' * (n == 1)} out, "
         sentence += "first" if n > 1 else "that is"
-        sentence = f"{sentence} slice {outlier.slices[0]} of volume {outlier.volume}: {outlier.kind}."
+        sentence = (
+            f"{sentence} slice {outlier.slices[0]} of volume {outlier.volume}: {outlier.kind}."
+        )
         advice = "Look at the pictures; denoising does not repair motion or drop-outs."
     return Judgement("slices", "Slices that stand out", level, str(n) if n else "none", "none",
                      sentence, advice, is_remark=n > 0)  # fmt: skip

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import Images, filters, learn, restored
+from ..images import STOPS, Images, filters, learn, restored, steps_of
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -66,6 +66,7 @@ class Corruption2Self:
     patch: int = 64  # edge of a patch, voxels
     average: float = 0.99  # decay of the running average of the weights
     images_at_once: int = 8  # slices of one pass
+    stop: str = "held-out"  # when held-out voxels get no better; "never": after all steps
 
     name: ClassVar[str] = "c2s"
     paper: ClassVar[str] = "Tu et al. 2025, arXiv:2505.05631"
@@ -83,7 +84,8 @@ class Corruption2Self:
         "fast":    {"steps": 250},
         "default": {},
         "paper":   {"tau": "uniform", "tau_min": 0.001, "tau_max": 5.0, "weight": "power",
-                    "noise": "white", "attention": True, "steps": 10_000, "average": 0.999},
+                    "noise": "white", "attention": True, "steps": 10_000, "stop": "never",
+                    "average": 0.999},
     }  # fmt: skip
 
     @property
@@ -92,7 +94,13 @@ class Corruption2Self:
         return self.noise == "white"
 
     def __post_init__(self) -> None:
-        choices = {"neighbours": NEIGHBOURS, "tau": TAUS, "weight": WEIGHTS, "noise": ADDED}
+        choices = {
+            "neighbours": NEIGHBOURS,
+            "tau": TAUS,
+            "weight": WEIGHTS,
+            "noise": ADDED,
+            "stop": STOPS,
+        }
         check_settings(self, choices, may_be_zero=("others", "alpha", "target", "recorruptions"))
         if not self.tau_min <= self.tau_max:
             raise InputError("tau_min must be at most tau_max; correct them", 2)
@@ -111,7 +119,7 @@ class Corruption2Self:
             lambda h, b, rng: self.loss(h, b, images[b.scan], roots[b.scan], rng),
             self,
             run,
-            Training(self.steps, average=self.average, parts=run.parts),
+            Training(steps_of(images, self), average=self.average, parts=run.parts),
         )
 
     def loss(

@@ -37,6 +37,7 @@ from torch import Tensor
 
 from .. import noise as noise_model
 from ..consistency import keep_means_in
+from ..held_out import held_out
 from ..noise import ADDED, NoiseModel, principal_components, put_back
 from ..prior import fits, prior_of
 from ..run import Run, State, generator_on, onto
@@ -59,6 +60,7 @@ KEPT_CLUSTERS, KEPT_VOXELS = "kept clusters", "kept voxels"
 STARTS = ("auto", "prior", "scratch")
 TAU_OF_REFEREE = 0.5
 BATCHES_OF_REFEREE, WITHOUT_TRAINING = 12, 4  # prior and Wiener filter lie far apart
+JUDGED_TIMES = 4  # on the way through a training
 UNTRAINED, PRIOR = "the global Wiener filter", "the prior as it is"
 TRAINED = {
     PRIOR: "the prior, trained on with this scan",
@@ -100,7 +102,6 @@ class Joint:
         "instant": {"start": "prior", "steps": 0, "flips": 1},
         "fast":    {"steps": 100, "flips": 2},
         "default": {"steps": 380},
-        "best":    {"steps": 3000, "channels": 48},
     }  # fmt: skip
 
     @property
@@ -142,27 +143,32 @@ class Joint:
         spaces = [Components.of(*one, self).to(run.device) for one in known]
         if run.device.type == "cuda":
             spaces = with_voxels_on(run.device, spaces)
+        spaces, judging = self.parted(spaces, run)
+        steps = self.steps if judging else 0
+        judging = judging or spaces
         net = self.network(run)
         candidates = {UNTRAINED: {name: w.clone() for name, w in net.state_dict().items()}}
         if (prior := self.prior()) is not None:
             candidates[PRIOR] = prior
-        errors = {name: self.error(net, w, spaces, run) for name, w in candidates.items()}
+        errors = {name: self.error(net, w, judging, run) for name, w in candidates.items()}
         best = min(errors, key=errors.__getitem__)
         net.load_state_dict(candidates[best])
-        if self.steps:
+        if steps:
             candidates[TRAINED[best]] = train(
                 net,
                 lambda rng: self.draw(spaces, rng),
                 lambda net, batch, rng: self.loss(net, batch, spaces[batch.scan], rng),
-                Training(self.steps, parts=run.parts),
+                Training(steps, parts=run.parts, judge_every=max(25, steps // JUDGED_TIMES)),
                 run,
                 as_state=partial(named, "network"),
+                judge=lambda net: self.judged(net, judging, run),
             )
-            errors[TRAINED[best]] = self.error(net, candidates[TRAINED[best]], spaces, run)
+            errors[TRAINED[best]] = self.error(net, candidates[TRAINED[best]], judging, run)
             best = min(errors, key=errors.__getitem__)
         for name, error in errors.items():
             run.keep(f"referee {name}", np.array(error))
-        run.voice.say(f"joint: used {best}")
+        few = "; the mask is too small to train on" if self.steps and not steps else ""
+        run.voice.say(f"joint: used {best}{few}")
         return named("network", candidates[best])
 
     def denoise(self, scan: Series, noise: NoiseModel, state: State, run: Run) -> np.ndarray:
@@ -202,7 +208,8 @@ class Joint:
 
     def draw(self, spaces: "list[Components]", rng: torch.Generator) -> Batch:
         """Patches (B, K, SLAB, H, W) of one of the scans."""
-        one = int(torch.randint(len(spaces), (1,), generator=rng))
+        there = [scan for scan, space in enumerate(spaces) if space.where.any()]
+        one = there[int(torch.randint(len(there), (1,), generator=rng))]
         batch = draw(spaces[one].slabs, spaces[one].where, self.patches, self.patch, rng)
         return replace(batch, scan=one)
 
@@ -232,22 +239,46 @@ class Joint:
         weight = like(gamma, target) * mask[:, None]
         return (weight * (h.view_as(target) - target) ** 2).sum() / (C * mask.sum())
 
+    def parted(
+        self, spaces: "list[Components]", run: Run
+    ) -> "tuple[list[Components], list[Components]]":
+        """The scans with the voxels that the training learns from, and with those that judge it.
+
+        Without a training all voxels judge: none of the candidates has learned from them.
+        """
+        if not self.steps:
+            return spaces, spaces
+        parts = [held_out(space.where, run, scan) for scan, space in enumerate(spaces)]
+        if not any(judging.any() for _, judging in parts):
+            return spaces, []
+        known, judging = (
+            [replace(space, where=where) for space, where in zip(spaces, one, strict=True)]
+            for one in zip(*parts, strict=True)
+        )
+        return known, judging
+
     @torch.no_grad()
-    def error(self, net: UNet, weights: State, spaces: "list[Components]", run: Run) -> float:
-        """The referee: the loss of some weights on patches and noise that are the same for all.
+    def error(self, net: UNet, weights: State, judging: "list[Components]", run: Run) -> float:
+        """The validation loss of some weights, on voxels that the training does not learn from.
 
         But for a constant it is the squared error of h against the clean scan at this noise
         level, so the least is the best, whoever trained it on what.
         """
         net.load_state_dict(weights)
         net.to(run.device)
-        fixed, found = replace(self, tau_min=TAU_OF_REFEREE, tau_max=TAU_OF_REFEREE), 0.0
-        n_batches = BATCHES_OF_REFEREE if self.steps else WITHOUT_TRAINING
-        for n in range(n_batches):
+        return self.judged(net, judging, run)
+
+    def judged(self, net: Network, judging: "list[Components]", run: Run) -> float:
+        """The same of a network as it is: patches and noise are the same for all."""
+        fixed = replace(self, tau_min=TAU_OF_REFEREE, tau_max=TAU_OF_REFEREE)
+        found = n_found = 0.0
+        for n in range(BATCHES_OF_REFEREE if self.steps else WITHOUT_TRAINING):
             rng = run.rng("referee", n)
-            batch = self.draw(spaces, rng).to(run.device)
-            found += float(fixed.loss(net, batch, spaces[batch.scan], rng))
-        return found / n_batches
+            batch = self.draw(judging, rng).to(run.device)
+            n_voxels = float(batch.mask.sum())
+            found += n_voxels * float(fixed.loss(net, batch, judging[batch.scan], rng))
+            n_found += n_voxels
+        return found / n_found
 
     def restore(self, net: Network, x: Tensor, space: "Components") -> Tensor:
         """Clean volumes of one slice, x (1, K, SLAB, H, W) -> (1, V, H, W)."""

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import Images, learn, restored
+from ..images import STOPS, Images, learn, restored
 from ..noise import NoiseModel
 from ..predictor import network
 from ..run import Run, State
@@ -63,6 +63,7 @@ class Neighbor2Neighbor:
     patches: int = 8  # per step
     patch: int = 64  # edge of a patch, voxels
     images_at_once: int = 8  # slices of one pass
+    stop: str = "held-out"  # when held-out voxels get no better; "never": after all steps
 
     name: ClassVar[str] = "neighbor2neighbor"
     paper: ClassVar[str] = "Huang et al. 2021, arXiv:2101.02824"
@@ -79,11 +80,11 @@ class Neighbor2Neighbor:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast":    {"steps": 250},
         "default": {},
-        "paper":   {"channels": 48, "patches": 4, "patch": 256, "steps": 10_000},
+        "paper":   {"channels": 48, "patches": 4, "patch": 256, "steps": 10_000, "stop": "never"},
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        check_settings(self, {"weight": WEIGHTS}, may_be_zero=("gamma",))
+        check_settings(self, {"weight": WEIGHTS, "stop": STOPS}, may_be_zero=("gamma",))
         if self.patch < 2:
             raise InputError(f"patch={self.patch} holds no two pixels; give 2 or more", 2)
 

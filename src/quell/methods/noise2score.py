@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import Images, learn, restored
+from ..images import STOPS, Images, learn, restored
 from ..noise import NoiseModel, covary, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -53,6 +53,7 @@ class Noise2Score:
     patches: int = 8  # per step
     patch: int = 64  # edge of a patch, voxels
     images_at_once: int = 8  # slices of one pass
+    stop: str = "held-out"  # when held-out voxels get no better; "never": after all steps
 
     name: ClassVar[str] = "noise2score"
     paper: ClassVar[str] = "Kim & Ye 2021, arXiv:2106.07009"
@@ -66,7 +67,7 @@ class Noise2Score:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast":    {"steps": 250},
         "default": {},
-        "paper":   {"noise": "white", "sigma_a": "annealed", "steps": 10_000},
+        "paper":   {"noise": "white", "sigma_a": "annealed", "steps": 10_000, "stop": "never"},
     }  # fmt: skip
 
     @property
@@ -75,7 +76,7 @@ class Noise2Score:
         return self.noise == "white"
 
     def __post_init__(self) -> None:
-        check_settings(self, {"noise": NOISE, "sigma_a": LEVELS})
+        check_settings(self, {"noise": NOISE, "sigma_a": LEVELS, "stop": STOPS})
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network, from all volumes of all scans."""

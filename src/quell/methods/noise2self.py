@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..images import Images, learn, restored
+from ..images import STOPS, Images, learn, restored
 from ..noise import NoiseModel
 from ..predictor import network
 from ..run import Run, State
@@ -72,6 +72,7 @@ class Noise2Self:
     patches: int = 8  # per step
     patch: int = 64  # edge of a patch, voxels
     images_at_once: int = 8  # slices of one pass
+    stop: str = "held-out"  # when held-out voxels get no better; "never": after all steps
 
     name: ClassVar[str] = "noise2self"
     paper: ClassVar[str] = "Batson and Royer 2019, arXiv:1901.11365"
@@ -89,7 +90,7 @@ class Noise2Self:
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        check_settings(self, {"hides": HIDES, "inference": WAYS})
+        check_settings(self, {"hides": HIDES, "inference": WAYS, "stop": STOPS})
         if self.stride < 2:
             raise InputError(f"stride={self.stride} hides every pixel; give 2 or more", 2)
 

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..images import Images, learn, restored
+from ..images import STOPS, Images, learn, restored
 from ..noise import NoiseModel
 from ..predictor import LEAN, network
 from ..run import Run, State
@@ -83,6 +83,7 @@ class Noise2Void:
     patches: int = 8  # per step
     patch: int = 64  # edge of a patch, voxels
     images_at_once: int = 8  # slices of one pass
+    stop: str = "held-out"  # when held-out voxels get no better; "never": after all steps
 
     name: ClassVar[str] = "noise2void"
     paper: ClassVar[str] = "Krull et al. 2019, arXiv:1811.10980"
@@ -99,7 +100,7 @@ class Noise2Void:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast":    {"steps": 250},
         "default": {},
-        "paper":   {"spacing": 22, "patches": 128, "steps": 10_000},
+        "paper":   {"spacing": 22, "patches": 128, "steps": 10_000, "stop": "never"},
         "n2v2":    {"hides": "median", "network": "n2v2"},
         "struct":  {"spacing": 8, "mask_x": 1, "mask_y": 1, "steps": 1000},
     }  # fmt: skip
@@ -110,7 +111,9 @@ class Noise2Void:
         return self.mask_x == 0 or self.mask_y == 0
 
     def __post_init__(self) -> None:
-        check_settings(self, {"hides": HIDES, "network": LEAN}, may_be_zero=("mask_x", "mask_y"))
+        check_settings(
+            self, {"hides": HIDES, "network": LEAN, "stop": STOPS}, may_be_zero=("mask_x", "mask_y")
+        )
         if self.spacing < 2:
             raise InputError(f"spacing={self.spacing} hides every pixel; give 2 or more", 2)
         area = (2 * self.mask_x + 1) * (2 * self.mask_y + 1)

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import Images, filters, learn, restored
+from ..images import STOPS, Images, filters, learn, restored
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -56,6 +56,7 @@ class Noisier2Noise:
     patches: int = 8  # per step
     patch: int = 64  # edge of a patch, voxels
     images_at_once: int = 8  # slices of one pass
+    stop: str = "held-out"  # when held-out voxels get no better; "never": after all steps
 
     name: ClassVar[str] = "noisier2noise"
     paper: ClassVar[str] = "Moran et al. 2020, arXiv:1910.11908"
@@ -69,8 +70,9 @@ class Noisier2Noise:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast":     {"steps": 250},
         "default":  {},
-        "paper":    {"alpha": 1.0, "noise": "white", "recorruptions": 1, "steps": 10_000},
-        "released": {"variant": "released", "noise": "white", "steps": 10_000},
+        "paper":    {"alpha": 1.0, "noise": "white", "recorruptions": 1, "steps": 10_000,
+                     "stop": "never"},
+        "released": {"variant": "released", "noise": "white", "steps": 10_000, "stop": "never"},
     }  # fmt: skip
 
     @property
@@ -79,7 +81,7 @@ class Noisier2Noise:
         return self.noise == "white"
 
     def __post_init__(self) -> None:
-        check_settings(self, {"noise": ADDED, "variant": VARIANTS})
+        check_settings(self, {"noise": ADDED, "variant": VARIANTS, "stop": STOPS})
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network f, from all volumes of all scans."""

@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import Images, filters, learn, restored
+from ..images import STOPS, Images, filters, learn, restored, steps_of
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
 from ..series import Series
 from ..settings import check_settings
 from ..slices import Batch
-from ..trainer import Network, load_weights
+from ..trainer import Network, Training, load_weights
 from ..unet import UNet
 
 
@@ -48,6 +48,7 @@ class Recorrupted2Recorrupted:
     patches: int = 8  # per step
     patch: int = 64  # edge of a patch, voxels
     images_at_once: int = 8  # slices of one pass
+    stop: str = "held-out"  # when held-out voxels get no better; "never": after all steps
 
     name: ClassVar[str] = "r2r"
     paper: ClassVar[str] = "Pang et al. 2021, CVPR (Recorrupted-to-Recorrupted)"
@@ -62,7 +63,7 @@ class Recorrupted2Recorrupted:
         "fast":    {"steps": 250},
         "default": {},
         "paper":   {"noise": "white", "recorruptions": 50, "patches": 128, "patch": 40,
-                    "steps": 10_000},
+                    "steps": 10_000, "stop": "never"},
     }  # fmt: skip
 
     @property
@@ -71,7 +72,7 @@ class Recorrupted2Recorrupted:
         return self.noise == "white"
 
     def __post_init__(self) -> None:
-        check_settings(self, {"noise": ADDED})
+        check_settings(self, {"noise": ADDED, "stop": STOPS})
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network h, from all volumes of all scans."""
@@ -83,6 +84,7 @@ class Recorrupted2Recorrupted:
             lambda h, b, rng: self.loss(h, b, images[b.scan], roots[b.scan], rng),
             self,
             run,
+            Training(steps_of(images, self), parts=run.parts),
         )
 
     def loss(

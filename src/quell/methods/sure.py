@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ..divergence import kept_noise, stein_risk
-from ..images import Images, filters, learn, restored
+from ..images import STOPS, Images, filters, learn, restored
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -43,6 +43,7 @@ class Sure:
     patches: int = 8  # per step
     patch: int = 64  # edge of a patch, voxels
     images_at_once: int = 8  # slices of one pass
+    stop: str = "held-out"  # when held-out voxels get no better; "never": after all steps
 
     name: ClassVar[str] = "sure"
     paper: ClassVar[str] = "Stein 1981; Metzler et al. 2018, arXiv:1805.10531"
@@ -56,7 +57,8 @@ class Sure:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast":    {"steps": 250},
         "default": {},
-        "paper":   {"noise": "white", "patches": 128, "patch": 40, "steps": 10_000},
+        "paper":   {"noise": "white", "patches": 128, "patch": 40, "steps": 10_000,
+                    "stop": "never"},
     }  # fmt: skip
 
     @property
@@ -65,7 +67,7 @@ class Sure:
         return self.noise == "white"
 
     def __post_init__(self) -> None:
-        check_settings(self, {"noise": ADDED})
+        check_settings(self, {"noise": ADDED, "stop": STOPS})
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network f, from all volumes of all scans."""

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from ..divergence import kept_noise
-from ..images import Images, filters, learn, restored
+from ..images import STOPS, Images, filters, learn, restored
 from ..noise import ADDED, NoiseModel, draw_like
 from ..predictor import network
 from ..run import Run, State
@@ -46,6 +46,7 @@ class Unsure:
     patches: int = 8  # per step
     patch: int = 64  # edge of a patch, voxels
     images_at_once: int = 8  # slices of one pass
+    stop: str = "never"  # η moves, so the held-out loss is no error; or "held-out"
 
     name: ClassVar[str] = "unsure"
     paper: ClassVar[str] = "Tachella et al. 2025, arXiv:2409.01985"
@@ -59,7 +60,7 @@ class Unsure:
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "fast":    {"steps": 250},
         "default": {},
-        "paper":   {"noise": "white", "steps": 10_000},
+        "paper":   {"noise": "white", "steps": 10_000, "stop": "never"},
     }  # fmt: skip
 
     @property
@@ -68,7 +69,7 @@ class Unsure:
         return self.noise == "white"
 
     def __post_init__(self) -> None:
-        check_settings(self, {"noise": ADDED})
+        check_settings(self, {"noise": ADDED, "stop": STOPS})
 
     def fit(self, scans: list[Series], noises: list[NoiseModel], run: Run) -> State:
         """The network f and the multiplier η, from all volumes of all scans."""

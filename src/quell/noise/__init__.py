@@ -1,6 +1,6 @@
 """What the noise of a scan is like: learned from the scan itself, drawn anew, said in words.
 
-Reading order: model, components, maps, correlation, law, learning, clusters, words.
+Reading order: model, components, maps, correlation, law, few_volumes, learning, clusters, words.
 """
 
 from .clusters import Cluster, filtered_sd, find_clusters, put_back

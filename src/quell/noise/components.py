@@ -23,6 +23,7 @@ class NoiseImages:
     projector  (V, n)  unit columns: trailing eigenvectors, or differences of two volumes
     spectrum   (V,)  eigenvalues, largest first, in units of the noise variance
     source     in words
+    hold_contrast  whether they are differences of volumes that do not show the same
     """
 
     values: np.ndarray
@@ -30,6 +31,7 @@ class NoiseImages:
     projector: np.ndarray
     spectrum: np.ndarray
     source: str
+    hold_contrast: bool = False
 
     def power(self, mask: np.ndarray) -> np.ndarray:
         """(X, Y, Z) mean square of the images, 0 outside the mask."""
@@ -56,7 +58,13 @@ def noise_images(series: Series, mask: np.ndarray, scale: Scale) -> NoiseImages:
     noise = (Y @ projector).T
     del Y
     spectrum = values / float(np.mean(noise**2, dtype=np.float64))
-    return NoiseImages(noise, mean, projector, spectrum, source)
+    return NoiseImages(noise, mean, projector, spectrum, source, not has_noise_images(series))
+
+
+def has_noise_images(series: Series) -> bool:
+    """Whether trailing components, or differences of volumes that show the same, are noise."""
+    is_alike = series.fourth_axis == "repetitions" or np.count_nonzero(series.is_b0) >= 2
+    return series.n_volumes >= FEW_VOLUMES or bool(is_alike)
 
 
 def _pairs(series: Series) -> tuple[list[tuple[int, int]], str]:

@@ -5,13 +5,18 @@ Idea    Rotate the volume axis to its principal components. White noise across v
         noise: they show the scan's own noise map and its own spatial correlation.
 Here    Magnitude data is stabilised first (`scaling`), with the noise map found so far, and the
         map is refined a few times.
+        Below a number of volumes the trailing components may hold signal. Then the noise is learned
+        from small places as well (`few_volumes`), and the lower of the two counts.
 Differs Real scanners correlate their noise in space (partial Fourier, filters); most denoisers
-        assume white noise, this model measures it. Few volumes fall back, and `source` says so.
+        assume white noise, this model measures it.
 """
+
+from dataclasses import replace
 
 import numpy as np
 
 from ..background import (
+    CERTAIN,
     above_distant,
     air_of,
     correlation_of_squares,
@@ -22,17 +27,32 @@ from ..background import (
 )
 from ..scaling import Scale
 from ..series import LARGEST, InputError, Series
-from .components import FEW_VOLUMES, noise_images, principal_components
+from .components import (
+    FEW_VOLUMES,
+    has_noise_images,
+    noise_images,
+    principal_components,
+    voxels_in_mask,
+)
 from .correlation import autocorrelation, pairs_at_lags
+from .few_volumes import of_few_volumes
 from .law import law_of
 from .maps import continue_outside, fill, noise_left
 from .model import LAGS, NoiseModel
 
-NO_NOISE = (
-    "no noise can be learned: volumes are alike to the last digit, or their values are too large "
-    "or too small to reckon with; convert the scan again"
+ALIKE = (
+    "no noise can be learned: in the mask the volumes are equal, or differ by less than can be "
+    "computed with; give the scan as acquired, and a mask of places where it is not zero"
+)
+TOO_LARGE = (
+    "no noise can be learned: some values are too large to compute with, as padding or a wrong "
+    "scale factor leaves them; convert the scan again"
 )
 REFINEMENTS = 3  # of the noise map: the stabiliser needs a map, the map a stabiliser
+QUIET_BELOW = 20  # volumes; from there on the trailing components of any scan are noise; phantom A
+LESS, LESS_ALIKE = 0.92, 0.05  # of sigma, and of a correlation: less than this is less
+NEAR = 2.0  # standard errors that make next neighbours in the air correlate: few are asked
+ANATOMY_OVER_AIR = 2.0  # sigma of a head that shows anatomy everywhere over that of its noise
 
 
 def learn(
@@ -65,6 +85,18 @@ def learn(
         return _of_background(series, mask, law, n_coils, sigma, raw)
     if sigma is not None:
         return _with_given_map(series, mask, law, n_coils, sigma)
+    if series.n_volumes >= QUIET_BELOW:
+        return _of_components(series, mask, law, n_coils, found)
+    quiet = _of_quiet_places(series, mask, law, n_coils, found)
+    if not has_noise_images(series):
+        return quiet or _bound(series, mask, law, n_coils, found)
+    return _lower(_of_components(series, mask, law, n_coils, found), quiet)
+
+
+def _of_components(
+    series: Series, mask: np.ndarray, law: str, n_coils: float, found: str
+) -> NoiseModel:
+    """The noise of components, or differences of volumes, that show nothing else."""
     sigma = np.ones(series.data.shape[:3], dtype=np.float32)
     scale = Scale.of(sigma, "gaussian", 1.0)
     for _ in range(REFINEMENTS):
@@ -78,14 +110,106 @@ def learn(
     source = images.source + found
     return NoiseModel(
         sigma, covariance, law, n_coils, source, len(images.values), images.spectrum,
-        n_voxels=int(mask.sum()),
+        n_voxels=int(mask.sum()), is_upper_bound=images.hold_contrast,
+    )  # fmt: skip
+
+
+def _lower(of_components: NoiseModel, quiet: NoiseModel | None) -> NoiseModel:
+    """That of two models that holds less signal: contrast makes noise stronger and smoother."""
+    if quiet is None:
+        return of_components
+    is_lower = np.median(quiet.sigma / of_components.sigma) < LESS
+    pairs = zip(quiet.lag_one()[:2], of_components.lag_one()[:2], strict=True)
+    return quiet if is_lower or any(a < b - LESS_ALIKE for a, b in pairs) else of_components
+
+
+def _of_quiet_places(
+    series: Series, mask: np.ndarray, law: str, n_coils: float, found: str
+) -> NoiseModel | None:
+    """The noise of small places that show little else; None where there are too few of them."""
+    first = of_few_volumes(series, mask, law, n_coils)
+    if first is None:
+        return None
+    sigma, quiet = first
+    covariance, is_bound = quiet.covariance, quiet.shows_anatomy
+    source = f"{quiet.n_blocks} small places that show little but noise"
+    head = 1.0
+    if quiet.shows_anatomy:
+        source = (
+            f"the finest detail of {quiet.n_blocks} small places: that of anatomy counts as noise"
+        )
+        if (air := _air(series, mask, law, n_coils)) is not None:
+            level, known = air
+            sigma, quiet = of_few_volumes(series, mask, law, n_coils, known) or first
+            covariance = quiet.covariance
+            head = float(np.median(sigma[mask])) / level
+            if head < ANATOMY_OVER_AIR:
+                sigma = np.minimum(sigma, np.float32(level))
+                source, is_bound = "the air around the head", False
+    scale = Scale.of(_known(sigma), law, n_coils)
+    outside = continue_outside(series, mask, scale, noise_images(series, mask, scale))
+    sigma = np.where(mask, sigma, np.minimum(sigma, outside))  # contrast counts there
+    spectrum = principal_components(voxels_in_mask(series.data, mask, scale))[1]
+    return NoiseModel(
+        _known(sigma), covariance, law, n_coils, source + found, 0, spectrum,
+        head_over_air=head, n_voxels=int(mask.sum()), is_upper_bound=is_bound,
+    )  # fmt: skip
+
+
+def _air(
+    series: Series, mask: np.ndarray, law: str, n_coils: float
+) -> tuple[float, np.ndarray] | None:
+    """Strength and covariance of the noise in the air; None where it was zeroed or is too small."""
+    air = air_of(series.data, mask)
+    if air is None:
+        return None
+    level = float(np.median(sigma_of_air(series.data[air], law, n_coils)))
+    return (level, _covariance_of_air(series.data, air, law, NEAR)) if level > 0 else None
+
+
+def _covariance_of_air(
+    data: np.ndarray, air: np.ndarray, law: str, near: float = CERTAIN
+) -> np.ndarray:
+    images = images_of_air(data, air, law)
+    covariance = above_distant(autocorrelation(images.astype(np.float32), air))
+    if law == "gaussian":
+        return covariance
+    return correlation_of_squares(covariance, len(images) * pairs_at_lags(air), near)
+
+
+def _white() -> np.ndarray:
+    covariance = np.zeros([2 * lag + 1 for lag in LAGS])
+    covariance[LAGS] = 1.0
+    return covariance
+
+
+def _bound(series: Series, mask: np.ndarray, law: str, n_coils: float, found: str) -> NoiseModel:
+    """A bound where even small places are too few: the least of differences, detail and air.
+
+    Contrast counts in it, so its correlation is that of the air, or none.
+    """
+    bound = _of_components(series, mask, law, n_coils, found)
+    covariance, levels = _white(), []
+    source = f"{bound.source}; no more than the finest detail shows"
+    if (air := _air(series, mask, law, n_coils)) is not None:
+        levels, covariance = [air[0]], air[1]
+        source += ", or the air"
+    levels.append(float(np.median(sigma_of_detail(series.data, mask, covariance))))
+    least = min(level for level in (*levels, np.inf) if level > 0)
+    typical = float(np.median(bound.sigma[mask]))
+    share = min(1.0, least / typical)
+    return replace(
+        bound, sigma=bound.sigma * np.float32(share), covariance=covariance, source=source,
+        eigenvalues=bound.eigenvalues / share**2,
     )  # fmt: skip
 
 
 def _known(sigma: np.ndarray) -> np.ndarray:
     """The noise map as it was learned; InputError where there is none, or values overflow."""
-    if not np.all((sigma > 0) & np.isfinite(sigma)):
-        raise InputError(NO_NOISE)
+    if not np.all(np.isfinite(sigma)):
+        raise InputError(TOO_LARGE)
+    if not np.all(sigma > 0):
+        raise InputError(ALIKE)
     return sigma
 
 
@@ -94,14 +218,25 @@ def _with_given_map(
 ) -> NoiseModel:
     """The model with the user's map: only the correlation is learned."""
     sigma = _usable(sigma, series, mask)
-    images = noise_images(series, mask, Scale.of(sigma, law, n_coils))
+    scale = Scale.of(sigma, law, n_coils)
+    images = noise_images(series, mask, scale)
     covariance = autocorrelation(images.values, mask)
     if not np.all(np.isfinite(covariance)):
-        raise InputError(NO_NOISE)
-    found = 1.0 if "counts as noise" in images.source else float(np.sqrt(np.mean(images.values**2)))
+        raise InputError(TOO_LARGE if images.values.any() else ALIKE)
+    found, n = float(np.sqrt(np.mean(images.values**2))), len(images.values)
+    spectrum = images.spectrum
+    quiet = None
+    if series.n_volumes < QUIET_BELOW:
+        quiet = of_few_volumes(series, mask, law, n_coils, given=sigma)
+    if quiet is not None and (images.hold_contrast or quiet[1].level < LESS * found):
+        level, covariance, n = quiet[1].level, quiet[1].covariance, 0
+        found = 1.0 if quiet[1].shows_anatomy else level
+        spectrum = principal_components(voxels_in_mask(series.data, mask, scale))[1] / level**2
+    elif images.hold_contrast:
+        found, covariance = 1.0, _white()
     return NoiseModel(
-        sigma, covariance, law, n_coils, "map given", len(images.values), images.spectrum,
-        found_over_given=found, n_voxels=int(mask.sum()),
+        sigma, covariance, law, n_coils, "map given", n, spectrum,
+        found_over_given=found, n_voxels=int(mask.sum()), is_given=True,
     )  # fmt: skip
 
 
@@ -142,6 +277,12 @@ def _of_background(
     data = series.data
     around = data if raw is None else np.concatenate([raw.real, raw.imag], axis=3)
     air = air_of(around, mask)
+    if air is None and series.parts is not None and given is None:
+        quiet = _of_quiet_places(series, mask, law, n_coils, "")
+        if quiet is not None:  # demodulation took some of the slow noise of the imaginary parts
+            detail = sigma_of_detail(data, mask, quiet.covariance).min()
+            more = max(1.0, float(detail / np.median(quiet.sigma[mask])))
+            return replace(quiet, sigma=quiet.sigma * np.float32(more))
     if air is None:
         levels = sigma_of_detail(data, mask)
         source = "the finest detail of the image, taken for white: that of edges counts as noise"
@@ -156,13 +297,7 @@ def _of_background(
         pairs = levels.reshape(2, -1)
         levels = np.tile(pairs.min(axis=0) if air is None else np.sqrt((pairs**2).mean(axis=0)), 2)
     centre = float(np.exp(np.log(levels).mean()))
-    covariance = np.zeros([2 * lag + 1 for lag in LAGS])
-    covariance[LAGS] = 1.0
-    if air is not None:
-        images = images_of_air(around, air, law)
-        covariance = above_distant(autocorrelation(images.astype(np.float32), air))
-        if law != "gaussian":
-            covariance = correlation_of_squares(covariance, len(images) * pairs_at_lags(air))
+    covariance = _white() if air is None else _covariance_of_air(around, air, law)
     sigma, found, head = np.full(mask.shape, centre, dtype=np.float32), 1.0, 1.0
     if air is not None and given is None:
         head = float(np.median(quiet_detail(data, mask) / levels))
@@ -175,5 +310,5 @@ def _of_background(
     relative = levels / centre if np.ptp(levels) > 0.03 * centre and given is None else None
     return NoiseModel(
         sigma, covariance, law, n_coils, source, 0, spectrum, relative, found, head,
-        int(mask.sum()),
+        int(mask.sum()), is_upper_bound=air is None and given is None, is_given=given is not None,
     )  # fmt: skip

@@ -28,6 +28,8 @@ class NoiseModel:
     found_over_given    noise found in the scan over that of a given map; 1 where none was given
     head_over_air       least noise in the head over that of the air; 1 where air was not used
     n_voxels            that the eigenvalues were computed from; 0 where that is not known
+    is_upper_bound      whether anatomy or contrast may count as noise in sigma
+    is_given            whether sigma is a map of the user's
     """
 
     sigma: np.ndarray
@@ -41,6 +43,8 @@ class NoiseModel:
     found_over_given: float = 1.0
     head_over_air: float = 1.0
     n_voxels: int = 0
+    is_upper_bound: bool = False
+    is_given: bool = False
 
     def in_units_of_sigma(self) -> "NoiseModel":
         """The model of the series that `Scale` made: Gaussian, sigma = 1, same correlation."""

@@ -40,7 +40,7 @@ def remarks(
     found = []
     if series is not None and mask is not None:
         found += _anatomy(noise, series, mask)
-    if "counts as noise" in noise.source:
+    if noise.is_upper_bound:
         found.append(
             Finding(
                 "noise-from-differences",
@@ -72,7 +72,8 @@ def remarks(
             )
         )
     tail = noise.eigenvalues[-noise.n_noise_components :]
-    is_bulk = len(noise.eigenvalues) >= FEW_VOLUMES  # else noise is differences, not components
+    # else the noise is not that of components
+    is_bulk = len(noise.eigenvalues) >= FEW_VOLUMES and noise.n_noise_components > 1
     if is_bulk and tail[0] > 2 * tail[-1]:
         found.append(
             Finding(

@@ -2,11 +2,13 @@
 
 Idea    Everything the rest of quell needs from disk is read here once, and whatever is wrong
         with a file is said here in one sentence, before any work is done.
-Here    `scan` is what a scan is, `reading` and `writing` its two ends, `brain` its mask.
+Here    `scan` is what a scan is, `reading` and `writing` its two ends, `brain` its mask,
+        `air` what it may leave out.
 Differs Output is always float32 with slope 1, whatever the input's type: an int16 output
         would truncate the denoised values.
 """
 
+from .air import is_open
 from .beside import read_json
 from .brain import brain_mask, mask_of, outside_mask
 from .neighbours import NEIGHBOURS, prior_volumes, shells, show_the_same
@@ -23,6 +25,7 @@ __all__ = [
     "LARGEST",
     "Series",
     "NEIGHBOURS",
+    "is_open",
     "load",
     "read_json",
     "load_map",

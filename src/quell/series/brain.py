@@ -3,6 +3,7 @@
 import numpy as np
 from scipy import ndimage
 
+from .air import level_above_air, otsu_level
 from .scan import B0_MAX, Series
 
 FEWEST_OUTSIDE = 200  # voxels
@@ -38,39 +39,35 @@ def brain_mask(data: np.ndarray, bvals: np.ndarray | None = None) -> np.ndarray:
     mean = np.zeros(data.shape[:3], dtype=np.float32)
     for v in np.flatnonzero(is_b0) if is_b0.any() else range(data.shape[3]):
         mean += np.abs(data[..., v])
+    weighting = np.array([]) if bvals is None else bvals
     smooth = ndimage.median_filter(mean, size=(5, 5, 1))
-    mask = _biggest_piece(smooth > _head_threshold(smooth))
+    mask = _biggest_piece(smooth > _level_of_head(smooth, data, weighting))
     if not 0 < mask.mean() <= 0.95:
-        mask = mean > _head_threshold(mean)
+        mask = mean > _level_of_head(mean, data, weighting)
     return mask if mask.any() else np.ones_like(mask)
+
+
+def _level_of_head(image: np.ndarray, data: np.ndarray, bvals: np.ndarray) -> float:
+    """Threshold between air and the object; 0 where there is no air."""
+    return level_above_air(image, _head_threshold(image), data, bvals)
 
 
 def _head_threshold(image: np.ndarray) -> float:
     """Otsu's threshold between background and tissue, undisturbed by bright fluid, eyes and fat."""
     if np.ptp(image) == 0:
         return 0.0
-    level = _level(np.minimum(image, np.quantile(image[image > 0], 0.98)))
+    level = otsu_level(np.minimum(image, np.quantile(image[image > 0], 0.98)))
     below, n_above = image[image <= level], np.count_nonzero(image > level)
     if (
         below.size and np.ptp(below) > 0
     ):  # did it part fluid from tissue, rather than tissue from background?
-        second = _level(below)
+        second = otsu_level(below)
         tissue, background = below[below > second], below[below <= second]
         if tissue.size > 2 * n_above and tissue.mean() > 4 * background.mean():  # noise: about 2
             level = second
     if not np.any(image > level):
         return level
-    return _level(np.minimum(image, np.median(image[image > level])))
-
-
-def _level(values: np.ndarray) -> float:
-    """Otsu's threshold; the middle where they are too alike, or too large, for a histogram."""
-    from dipy.segment.threshold import otsu  # only for scans without a mask
-
-    try:
-        return float(otsu(values))
-    except ValueError:
-        return float(values.min() / 2 + values.max() / 2)
+    return otsu_level(np.minimum(image, np.median(image[image > level])))
 
 
 def _biggest_piece(mask: np.ndarray) -> np.ndarray:
