@@ -172,7 +172,7 @@ def cohort(
 ) -> None:
     """Denoise every scan of a study.
 
-    What is done is not run again, what fails stops nobody; exit status 1 tells that a scan failed.
+    Finished scans are skipped; one failure does not stop the rest, and makes the exit status 1.
     """  # fmt: skip
     if level not in LEVELS:
         raise InputError(f"the level {level!r} is not known; give participant or group", 2)
