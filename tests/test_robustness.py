@@ -49,8 +49,7 @@ def test_every_condition_and_every_method_is_in_it(scripts):
         assert set(row) == {"joint instant", *METHODS}
 
 
-def test_the_default_gains_at_every_edge(scripts):
-    robustness, _ = scripts
+def test_the_default_gains_at_every_edge():
     lost = {c: row["joint"] for c, row in cells().items() if row["joint"].get("gain", 0) < 0}
     assert lost == {}
 
