@@ -209,6 +209,16 @@ def test_a_slice_without_signal_is_named_also_where_its_noise_is_high(good):
     assert finding.sentence == "slice 3 of volume 7 has no signal"
 
 
+@pytest.mark.parametrize("volumes", [[0], [0, 1]])
+def test_an_empty_slice_of_a_b0_that_no_other_is_like_is_named(good, volumes):
+    scan = first(good, [*volumes, *range(N_B0, N_B0 + N_DWI)])
+    assert "dark-slices" not in {f.code for f in check(scan, disc())}
+    noise = np.random.default_rng(9).normal(0, SIGMA, (2, *SHAPE[:2]))
+    scan.data[:, :, 4, 0] = np.hypot(*noise)
+    (finding,) = [f for f in check(scan, disc()) if f.code == "dark-slices"]
+    assert finding.sentence == "slice 4 of volume 0 has no signal"
+
+
 def test_a_head_that_moved_and_stayed_is_no_dropout(good):
     def tilted(data, volumes):
         data[:, :, 6, volumes] *= 0.5

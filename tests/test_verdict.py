@@ -1,14 +1,22 @@
 """The headline follows what the user has to do: faults first, then the residual, then remarks."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from conftest import write_scan
+from quell import denoise
 from quell.checks import Finding
+from quell.cohort.group import Row, record_of
+from quell.cohort.judging import judged
+from quell.cohort.manifest import Entry
 from quell.evaluate import ResidualStatistics, headline, verdict
 from quell.evaluate.outliers import Outlier, SliceResiduals, with_dropouts
+from quell.evaluate.places import is_large
 from quell.noise import Cluster
+from quell.simulate import PhantomSettings, corrupt, phantom
 
 V = 16  # 1 b0 + 15 directions
 
@@ -181,3 +189,48 @@ def test_dropouts_of_the_checks_come_first_among_the_slices_and_once():
     assert (merged[0].size, merged[0].n_slices) == (0.9, 19)
     (unknown,) = with_dropouts([], [(1, 0)], residuals)
     assert np.isnan(unknown.size)
+
+
+@pytest.fixture(scope="module")
+def dropped(series):
+    """The small scan, slice 1 of volume 8 nothing but noise."""
+    data = series.data.copy()
+    noise = np.random.default_rng(1).normal(0, 40, (2, *data.shape[:2]))
+    data[:, :, 1, 8] = np.hypot(*noise)
+    return replace(series, data=data)
+
+
+def test_one_sentence_everywhere(quell, dropped, tmp_path):
+    scan, out = write_scan(tmp_path / "dwi.nii.gz", dropped), tmp_path / "out.nii.gz"
+    ran = quell("denoise", scan, out, "--method", "patch2self", "--threads", 1)
+    assert ran.status == 0
+    sentence = "Look first: slice 1 of volume 8 has no signal."
+    assert ran.err.splitlines()[-1] == f"verdict: {sentence}"
+    said = json.loads((tmp_path / "out.json").read_text())["Denoising"]["Verdict"]
+    assert (said["Level"], said["Sentence"]) == ("error", sentence)  # the residual is bad, too
+    assert said["Reasons"][0]["code"] == "dark-slices"
+    page = (tmp_path / "out_report.html").read_text()
+    assert sentence in page
+    assert "Volume 8, slice 1" in page
+
+
+def test_a_study_has_the_sentence_in_its_row_and_table(dropped):
+    result = denoise(dropped, method="patch2self", threads=1)
+    row = judged(result, dropped)
+    assert row["headline"] == result.verdict.sentence
+    assert row["reasons"][0] == "slice 1 of volume 8 has no signal"
+    entry = Entry("done", 0.0, name="sub-1_dwi", **{k: row[k] for k in ("level", "headline",
+                  "reasons", "scores")})  # fmt: skip
+    record = record_of(Row(entry))
+    assert (record["verdict"], record["headline"]) == ("error", result.verdict.sentence)
+    assert record["reasons"].startswith("slice 1 of volume 8 has no signal")
+    assert row["scores"]["stands_out"] == np.count_nonzero(is_large(result.statistics))
+
+
+def test_one_b0_and_fifteen_directions_without_a_fault_may_be_used():
+    head = phantom(PhantomSettings((40, 44, 4), 3.0, 1, ((1000.0, 15),), seed=1)).clean
+    noisy = corrupt(head.data, 30.0, np.random.default_rng(1), "rician")
+    scan = replace(head, data=noisy, mask=None, sidecar={"PartialFourier": 0.75})
+    result = denoise(scan, method="mppca", threads=1)
+    assert {f.code for f in result.findings} >= {"single-b0", "protocol"}
+    assert result.verdict.sentence == "Use it."

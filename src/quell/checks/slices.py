@@ -20,6 +20,7 @@ DARK = 0.6  # of the slice's level in the other volumes
 EMPTY = 0.25  # of it: nothing is left
 FLOOR = math.sqrt(math.pi / 2)  # mean of a magnitude without signal, over sigma
 NEAR_FLOOR, ABOVE_FLOOR = 1.15, 1.5  # times that mean: no signal; signal
+FEWEST = 3  # volumes of a shell that are compared with each other
 SCALED = (0.75, 1.33)  # of the shell's level: another scale factor, or another b-value
 STAYS = 2  # following volumes in which a slice is still as dark
 HALF = 0.5  # of the loss, by which a following volume counts as dark
@@ -37,8 +38,10 @@ def slice_faults(look: Look) -> list[Finding]:
     empty, dark, moved = Cells(), Cells(), Cells()
     for _, volumes in look.shells:
         present = np.setdiff1d(volumes, lost)
+        if len(volumes) < FEWEST:
+            empty += [cell for v in present for cell in _empty_beside_all(means, int(v), floor)]
         typical = np.median(means[:, present], axis=1, keepdims=True)  # (Z, 1), nan: no mask
-        if len(present) < 3 or not np.any(typical > 0):
+        if len(present) < FEWEST or not np.any(typical > 0):
             continue
         levels = means[:, present] / np.where(typical > 0, typical, np.nan)
         whole = np.nanmedian(levels, axis=0)
@@ -68,6 +71,22 @@ def _lost_volumes(look: Look, means: np.ndarray, floor: float) -> list[int]:
                 is_lost |= whole[volumes] < NEAR_FLOOR * floor
             lost |= set(volumes[is_lost].tolist())
     return sorted(lost)
+
+
+def _empty_beside_all(means: np.ndarray, v: int, floor: float) -> Cells:
+    """Slices without signal in a volume that no other is like, as a lone b=0.
+
+    means  (Z, V)  of all volumes; contrasts differ, but no slice is empty in one of them alone
+    """
+    others = np.delete(means, v, axis=1)
+    if others.shape[1] < FEWEST:
+        return []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        profile = np.median(others / np.nanmedian(others, axis=0), axis=1)  # (Z,)
+        usual = profile * np.nanmedian(means[:, v])
+        is_empty = means[:, v] < EMPTY * usual
+        is_empty |= (means[:, v] < NEAR_FLOOR * floor) & (usual > ABOVE_FLOOR * floor)
+    return [(v, int(z)) for z in np.flatnonzero(is_empty)]
 
 
 def _stays_dark(levels: np.ndarray, i: int) -> bool:

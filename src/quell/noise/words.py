@@ -11,8 +11,8 @@ from .model import NoiseModel
 CORRELATED = 0.1  # of neighbours; above it, noise is not white
 AIR_MAYBE_TOO_QUIET, AIR_TOO_QUIET = 1.35, 2.5  # head over air: a note; a warning
 # Noise map against image beyond smooth profiles, correlation and slope. Maps of coils and of
-# parallel imaging stay below .3 and .12; ventricles with twice the noise come to .6 and .4.
-ANATOMY_SEEN, ANATOMY_CLEAR = (0.35, 0.15), (0.5, 0.35)  # a note; a warning
+# parallel imaging stay below .36 and .18; ventricles with twice the noise come to .58 and .52.
+ANATOMY_SEEN, ANATOMY_CLEAR = (0.4, 0.2), (0.5, 0.45)  # a note; a warning
 
 
 def describe_noise(noise: NoiseModel, mask: np.ndarray) -> str:
