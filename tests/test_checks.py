@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,7 @@ import pytest
 from scipy import ndimage
 
 from quell.checks import CHECKS, Finding, check, header, refuse
+from quell.methods import make
 from quell.series import InputError, Series
 
 SHAPE, N_B0, N_DWI, SIGMA = (64, 64, 8), 3, 16, 12.0
@@ -96,8 +98,13 @@ def copied(data):
     data[..., 6] = data[..., 5]
 
 
-def moved(data):
-    data[..., 8] = np.roll(data[..., 8], 2, axis=1)
+def moved(data, by=1):
+    data[..., 8] = np.roll(data[..., 8], by, axis=1)
+
+
+def emptied(data):
+    noise = np.random.default_rng(7).normal(0, SIGMA, (2, *data.shape[:3]))
+    data[..., 7] = np.hypot(*noise)
 
 
 def hollow(data):
@@ -122,25 +129,25 @@ CASES = [
     ("no-bvecs", "note", lambda s: replace(s, bvecs=None)),
     ("no-b0", "warning", lambda s: first(s, range(N_B0, N_B0 + N_DWI))),
     ("few-volumes", "warning", lambda s: first(s, range(9))),
-    ("few-volumes", "note", lambda s: first(s, range(14))),
+    ("few-volumes", "warning", lambda s: first(s, range(11))),
     ("single-b0", "note", lambda s: first(s, range(N_B0 - 1, N_B0 + N_DWI))),
     ("thin-shell", "warning", lambda s: replace(s, bvals=np.append(s.bvals[:-1], 2000.0))),
-    ("processed", "warning", lambda s: changed(s, Interpolation2D=1)),
-    ("processed", "warning", lambda s: changed(s, AcquisitionMatrixPE=48, ReconMatrixPE=64)),
+    ("processed", "note", lambda s: changed(s, Interpolation2D=1)),
+    ("processed", "note", lambda s: changed(s, AcquisitionMatrixPE=48, ReconMatrixPE=64)),
     ("processed", "warning", lambda s: changed(s, GeneratedBy=[{"Name": "other"}])),
-    ("processed", "warning", lambda s: changed(s, ImageType=["ORIGINAL", "DIS2D"])),
-    ("processed", "warning", lambda s: changed(s, NonlinearGradientCorrection=True)),
+    ("processed", "note", lambda s: changed(s, ImageType=["ORIGINAL", "DIS2D"])),
+    ("processed", "note", lambda s: changed(s, NonlinearGradientCorrection=True)),
     ("processed", "warning", lambda s: changed(s, ImageTypeText=["DEEP_RESOLVE"])),
     ("processed", "warning", lambda s: replace(s, path=Path("sub-01_desc-preproc_dwi.nii"))),
     ("protocol", "note", lambda s: changed(s, PartialFourier=0.75, MultibandAccelerationFactor=3)),
-    ("empty-k-space", "warning", lambda s: with_data(s, zero_filled)),
-    ("smooth-noise", "warning",
+    ("empty-k-space", "note", lambda s: with_data(s, zero_filled)),
+    ("smooth-noise", "note",
      lambda s: with_data(s, lambda d: ndimage.gaussian_filter(d, (0.8, 0.8, 0.8, 0)))),
     ("complex", "note", lambda s: with_data(s, lambda d: d.astype(np.complex64))),
     ("phase", "error", lambda s: with_data(s, lambda d: (d / d.max() - 0.5) * 2 * math.pi)),
     ("phase", "error", lambda s: replace(s, path=Path("sub-01_part-phase_dwi.nii.gz"))),
     ("negative", "warning", lambda s: with_data(s, lambda d: d - 30)),
-    ("noise-floor", "warning", at_floor),
+    ("noise-floor", "note", at_floor),
     ("coils-unknown", "note", lambda s: replace(at_floor(s), sidecar={})),
     ("clipped", "warning", lambda s: with_data(s, lambda d: d.clip(max=900))),
     ("coarse-steps", "warning",
@@ -149,21 +156,24 @@ CASES = [
     ("zeros-in-mask", "warning", lambda s: with_data(s, hollow)),
     ("nonfinite", "note", lambda s: replace(s, n_nonfinite=3)),
     ("dark-slices", "warning", lambda s: with_data(s, dark_slice)),
+    ("empty-volume", "warning", lambda s: with_data(s, emptied)),
     ("volume-scale", "warning", lambda s: with_data(s, louder_volume)),
+    ("b-unit", "warning", lambda s: replace(s, bvals=s.bvals / 1000)),
     ("duplicates", "warning", lambda s: with_data(s, copied)),
-    ("motion", "warning", lambda s: with_data(s, moved)),
+    ("motion", "note", lambda s: with_data(s, moved)),
+    ("motion", "warning", lambda s: with_data(s, lambda d: moved(d, by=4))),
 ]  # fmt: skip
 
 
 def test_a_good_scan_gets_no_word(good):
-    assert check(good, disc()) == []
+    assert check(good, disc(), method=make("joint")) == []
 
 
 @pytest.mark.parametrize(
     ("code", "level", "spoil"), CASES, ids=[f"{i}-{c[0]}" for i, c in enumerate(CASES)]
 )
 def test_a_spoilt_scan_is_named(good, code, level, spoil):
-    found = check(spoil(good), disc())
+    found = check(spoil(good), disc(), method=make("joint"))
     (finding,) = [f for f in found if f.code == code]
     assert finding.level == level
     assert finding.advice
@@ -183,7 +193,81 @@ def test_memory_is_known_here():
 
 def test_the_dark_slice_is_the_one_named(good):
     (finding,) = check(with_data(good, dark_slice), disc())
-    assert "slice 3 of volume 7" in finding.sentence
+    assert finding.sentence == "slice 3 of volume 7 lost more than 40 % of the signal"
+    assert (finding.slices, finding.is_fault) == (((7, 3),), True)
+
+
+def test_a_slice_without_signal_is_named_also_where_its_noise_is_high(good):
+    rng = np.random.default_rng(8)
+    noise = rng.normal(0, 120, (2, *good.data.shape))
+    data = np.hypot(good.data + noise[0], noise[1])
+    data[:, :, 3, 7] = np.hypot(*rng.normal(0, 120, (2, *SHAPE[:2])))
+    level = data[:, :, 3, 7][disc()[:, :, 3]].mean() / data[:, :, 3, 8][disc()[:, :, 3]].mean()
+    assert level > 0.25  # of a floor alone, as at b = 2000
+    found = check(replace(good, data=data.astype(np.float32)), disc())
+    (finding,) = [f for f in found if f.code == "dark-slices"]
+    assert finding.sentence == "slice 3 of volume 7 has no signal"
+
+
+@pytest.mark.parametrize("volumes", [[0], [0, 1]])
+def test_an_empty_slice_of_a_b0_that_no_other_is_like_is_named(good, volumes):
+    scan = first(good, [*volumes, *range(N_B0, N_B0 + N_DWI)])
+    assert "dark-slices" not in {f.code for f in check(scan, disc())}
+    noise = np.random.default_rng(9).normal(0, SIGMA, (2, *SHAPE[:2]))
+    scan.data[:, :, 4, 0] = np.hypot(*noise)
+    (finding,) = [f for f in check(scan, disc()) if f.code == "dark-slices"]
+    assert finding.sentence == "slice 4 of volume 0 has no signal"
+
+
+def test_a_head_that_moved_and_stayed_is_no_dropout(good):
+    def tilted(data, volumes):
+        data[:, :, 6, volumes] *= 0.5
+
+    found = {f.code: f for f in check(with_data(good, lambda d: tilted(d, slice(9, 12))), disc())}
+    assert "dark-slices" not in found
+    assert found["moved-slices"].level == "note"
+    assert "slice 6 shows another place in volumes 9, 10, 11" in found["moved-slices"].sentence
+    for apart in ([9, 12, 15], [9, 10]):  # as often, but not one after the other; too short
+        found = {f.code for f in check(with_data(good, partial(tilted, volumes=apart)), disc())}
+        assert "dark-slices" in found
+        assert "moved-slices" not in found
+
+
+def test_a_slice_inside_the_head_that_stays_empty_is_lost_not_moved(good):
+    def lost(data):
+        data[:, :, 4, 9:13] *= 0.05
+
+    (finding,) = check(with_data(good, lost), disc())
+    assert finding.code == "dark-slices"
+    assert finding.slices == tuple((v, 4) for v in range(9, 13))
+
+
+def test_only_lines_that_were_not_acquired_can_have_been_filled_in(good):
+    scan = with_data(good, zero_filled)
+    for lines, words in ((48, "zero-filled"), (64, "all 64 lines were acquired")):
+        known = replace(scan, sidecar={**GOOD_SIDECAR, "AcquisitionMatrixPE": lines,
+                                       "ReconMatrixPE": 64, "PartialFourier": 0.75})  # fmt: skip
+        (finding,) = [f for f in check(known, disc()) if f.code == "empty-k-space"]
+        assert words in finding.sentence
+
+
+@pytest.mark.parametrize(("method", "level"), [("joint", "note"), ("ascm", "warning")])
+def test_provenance_is_a_warning_only_where_the_noise_is_taken_to_be_white(good, method, level):
+    scan = changed(with_data(good, zero_filled), AcquisitionMatrixPE=48, ReconMatrixPE=64)
+    found = {f.code: f for f in check(scan, disc(), method=make(method))}
+    assert found["processed"].level == found["empty-k-space"].level == level
+    assert (method in found["processed"].advice) == (level == "warning")
+
+
+@pytest.mark.parametrize("name", ["joint", "wiener", "mppca", "patch2self", "ddm2", "difusion"])
+def test_the_least_number_of_volumes_is_the_methods_own_everywhere(good, name):
+    method = make(name)
+    n = method.best_volumes
+    assert f"{n}" in method.needs
+    enough, fewer = (check(first(good, range(m)), disc(), method=method) for m in (n, n - 1))
+    assert "few-volumes" not in {f.code for f in enough}
+    (finding,) = [f for f in fewer if f.code == "few-volumes"]
+    assert f"{name} is at its best from {n} on" in finding.sentence
 
 
 @pytest.mark.parametrize(("axis", "name"), [(0, "x"), (1, "y")])
@@ -233,7 +317,8 @@ def test_errors_come_first_and_the_first_is_raised(good):
 
 
 def test_notes_and_warnings_refuse_nothing(good):
-    refuse(check(changed(first(good, range(9)), PartialFourier=0.75), disc()))
+    scan = changed(first(good, range(9)), PartialFourier=0.75)
+    refuse(check(scan, disc(), method=make("joint")))
 
 
 def test_an_empty_mask_is_refused(good):
@@ -259,7 +344,9 @@ def test_the_scan_is_left_as_it_was(good):
 def test_tiny_scans_are_judged_without_a_crash(good, shape):
     data = np.random.default_rng(0).random(shape, dtype=np.float32) + 1
     tiny = replace(good, data=data, bvals=None, bvecs=None)
-    assert "few-volumes" in {f.code for f in check(tiny, np.ones(shape[:3], bool))}
+    assert "few-volumes" in {
+        f.code for f in check(tiny, np.ones(shape[:3], bool), None, make("joint"))
+    }
 
 
 def test_a_finding_is_plain_text_for_json():

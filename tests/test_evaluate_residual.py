@@ -60,7 +60,7 @@ def test_a_white_noise_residual_has_the_noises_own_numbers(perfect: ResidualStat
 
 def test_a_perfect_denoiser_is_judged_good(perfect: ResidualStatistics) -> None:
     assert set(levels(perfect).values()) == {"good"}
-    assert headline(judge(perfect)) == ("good", "What was removed looks like noise.")
+    assert headline(judge(perfect)).sentence == "Use it."
 
 
 def test_a_perfect_denoiser_keeps_contrast_and_mean(perfect: ResidualStatistics) -> None:
@@ -116,7 +116,8 @@ def test_one_spoiled_volume_is_named(clean: np.ndarray, noisy: np.ndarray) -> No
     spoiled[..., 5] = clean[..., 6]
     (judgement,) = [j for j in judge(measure(noisy, spoiled)) if j.code == "single-volumes"]
     assert judgement.level == "warning"
-    assert "volume 5 (" in judgement.sentence
+    assert "volume 5." in judgement.sentence
+    assert judgement.measured == "1 too large, 1 following the image"
 
 
 def test_the_noise_models_own_correlation_is_not_held_against_the_residual(
@@ -179,7 +180,7 @@ def test_a_mask_without_noise_is_refused(clean: np.ndarray) -> None:
 
 def test_the_headline_takes_the_worst_level() -> None:
     fine, bad = (Judgement("c", "t", level, "1", "0", "s") for level in ("good", "error"))
-    assert headline([fine, bad])[0] == "error"
+    assert headline([fine, bad]).level == "error"
 
 
 def test_the_posterior_mean_correlates_with_its_residual_as_predicted():

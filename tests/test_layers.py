@@ -120,7 +120,7 @@ ONLY_FROM: dict[str, set[str]] = {
         "implicit",
     },
     "simulate": {"series", "kspace", "scaling", "noise"},
-    "evaluate": {"series", "noise"},
+    "evaluate": {"series", "checks", "noise"},
     "report": {"run", "series", "checks", "noise", "evaluate"},
     "live": {"run", "voice", "series", "loopback", "glimpse"},
     "view": {"series", "voice", "loopback"},

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from quell.evaluate import residual_statistics, verdict
-from quell.evaluate.outliers import Outlier, SliceResiduals, outliers
+from quell.checks import Finding
+from quell.evaluate import headline, residual_statistics, verdict
+from quell.evaluate.outliers import Outlier, SliceResiduals, outliers, with_dropouts
 from quell.options import Options
 from quell.pipeline import denoise as denoised_by
 from quell.report.averages import average_maps, own_maps, pass_over
@@ -19,7 +20,7 @@ from quell.report.charts import charts
 from quell.report.figures import view_of
 from quell.report.page import page_of
 from quell.report.shown import outlier_pictures
-from quell.report.summary import answers, listed, verdict_of
+from quell.report.summary import answers, listed
 from quell.report.tensors import tensor_maps_shown, tensor_volumes
 from quell.reported import report_facts
 from quell.simulate import even_directions
@@ -141,34 +142,59 @@ def test_without_directions_or_b0_no_tensor_is_shown(facts) -> None:
 # ---- the answers at the top ----------------------------------------------------------------------
 
 
-def said_of(facts, found=()):
-    judgements = [j for j in verdict(facts.statistics) if j.measured != "–"]
+def said_of(facts, found=(), findings=()):
+    judgements = verdict(replace(facts.statistics, outliers=tuple(found)), findings=findings)
     residuals = SliceResiduals(np.ones((6, 8)), np.zeros((6, 8)))
-    said = answers(facts, judgements, found, residuals)
-    return said, verdict_of(judgements, said)
+    found = with_dropouts(found, [cell for f in findings for cell in f.slices], residuals)
+    return answers(judgements, findings, found, residuals), headline(judgements, findings)
 
 
 def test_noise_that_was_removed_is_good_all_over(facts) -> None:
-    said, (level, sentence) = said_of(replace(facts, findings=(), warnings=()))
+    said, whole = said_of(facts)
     assert [a.level for a in said] == ["good"] * 4
-    assert level in ("good", "note")  # six volumes hold too little contrast to measure
-    assert sentence.startswith("What was removed looks like noise")
+    assert whole.sentence == "Use it."  # though six volumes hold too little contrast to measure
+    assert whole.lines == []
 
 
 def test_a_slice_that_stands_out_or_a_finding_is_said_at_the_top(facts) -> None:
-    clean = replace(facts, findings=(), warnings=())
-    said, (level, _) = said_of(clean, [Outlier(1, (3,), "a drop-out", 2.0, 8)])
+    said, whole = said_of(facts, [Outlier(1, (3,), "a larger residual", 2.0, 8)])
+    assert (said[2].level, said[2].said) == ("note", "1 slice (2.1 %) stands out")
+    assert whole.sentence == (
+        "Use it, but know this: 1 slice stands out, that is slice 3 of volume 1: a larger residual."
+    )
+    two = [Finding(code, "warning", code, "") for code in ("a", "b")]
+    said, whole = said_of(facts, findings=two)
+    assert (said[3].level, said[3].said, whole.level) == ("warning", "2 remarks", "note")
+    assert whole.sentence == "Use it, but know this: a."
+    assert whole.lines == ["Also: b."]
+
+
+def test_a_dropout_that_the_result_follows_stands_out_all_the_same(facts) -> None:
+    lost = Finding("dark-slices", "warning", "slice 3 of volume 1 has no signal", "drop it",
+                   is_fault=True, slices=((1, 3),))  # fmt: skip
+    said, whole = said_of(facts, findings=[lost])
     assert (said[2].level, said[2].said) == ("warning", "1 slice (2.1 %) stands out")
-    assert level == "note"
-    said, (level, _) = said_of(facts)
-    assert (said[3].level, said[3].said, level) == ("warning", "2 remarks", "note")
+    assert (whole.level, whole.sentence) == ("warning", f"Look first: {lost.sentence}.")
+    page = page_of(replace(facts, findings=[lost.to_dict()], warnings=()))
+    assert "Look first: slice 3 of volume 1 has no signal." in page
+    assert "dark or empty in the scan: a drop-out" in page
+    assert "Volume 1, slice 3" in page  # its picture
+
+
+def test_notes_are_folded_away_and_no_reason(facts) -> None:
+    note = Finding("protocol", "note", "the protocol has partial Fourier 0.75", "nothing")
+    page = page_of(replace(facts, findings=[note.to_dict()], warnings=()))
+    assert "Use it." in page
+    assert "Nothing was found against the scan." in page
+    assert page.index("About this scan: 1 note") < page.index(note.sentence)
 
 
 def test_anatomy_in_the_residual_is_said_at_the_top(facts) -> None:
     blurred = 0.8 * facts.denoised
     off = residual_statistics(facts.noisy, blurred, facts.sigma, facts.mask, facts.bvals, None)
-    said, (level, _) = said_of(replace(facts, denoised=blurred, statistics=off))
-    assert (said[0].level, said[1].level, level) == ("error",) * 3
+    said, whole = said_of(replace(facts, denoised=blurred, statistics=off))
+    assert (said[0].level, said[1].level, whole.level) == ("error",) * 3
+    assert whole.sentence.startswith("Look first: the residual is larger than the noise")
     assert "It follows the image" in said[1].said
 
 

@@ -71,15 +71,14 @@ class Limits(SphinxDirective):
     """The limits of the report's verdict, each with its reason."""
 
     def run(self) -> list[nodes.Node]:
-        from quell.evaluate import verdict
-
-        module = importlib.import_module(verdict.__module__)
-        lines = inspect.getsource(module).splitlines()
         rows = []
-        for node in ast.parse("\n".join(lines)).body:
-            if isinstance(node, ast.Assign) and "  # " in lines[node.lineno - 1]:
-                value, _, reason = lines[node.lineno - 1].partition(" = ")[2].partition("  # ")
-                name = ast.unparse(node.targets[0]).replace("_", " ").lower()
-                if name != "levels":
-                    rows.append((plain(name), code(value.strip("()")), plain(reason)))
+        for name in ("verdict", "places"):
+            module = importlib.import_module(f"quell.evaluate.{name}")
+            lines = inspect.getsource(module).splitlines()
+            for node in ast.parse("\n".join(lines)).body:
+                if isinstance(node, ast.Assign) and "  # " in lines[node.lineno - 1]:
+                    value, _, reason = lines[node.lineno - 1].partition(" = ")[2].partition("  # ")
+                    limit = ast.unparse(node.targets[0]).replace("_", " ").lower()
+                    if not value[0].isalpha():  # another limit's value
+                        rows.append((plain(limit), code(value.strip("()")), plain(reason)))
         return [table_of(self, ("limit", "value", "reason"), rows, "settings")]

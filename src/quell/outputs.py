@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from .contrasts import load_contrasts
-from .evaluate import headline, verdict
 from .files import Files, file_beside, refuse_full_disk, refuse_paths, remains
 from .fit import Fit, refuse_model_of_one_scan
 from .methods import Method
@@ -79,7 +78,7 @@ def denoise_file(
             work=files.work,
             voice=voice,
         )
-        verdict_said = _write(files, result, scan, options, command, voice)
+        _write(files, result, scan, options, command, voice)
     except KeyboardInterrupt:
         if not remains(files.work):
             raise
@@ -89,10 +88,12 @@ def denoise_file(
         remains(files.work)
         raise
     shutil.rmtree(files.work, ignore_errors=True)
-    voice.judged(*verdict_said)
+    verdict = result.verdict
+    voice.judged(verdict.level, verdict.sentence)
     voice.say(f"wrote {files.out} in {time.monotonic() - start:.0f} s")
     if files.report:
         voice.say(f"report {files.report}")
+    voice.say(f"verdict: {verdict.sentence}")
     return result
 
 
@@ -119,8 +120,8 @@ def _refuse_maps(files: Files, method: Method) -> None:
 
 def _write(
     files: Files, result: Result, scan: Series, options: Options, command: str, voice: Voice
-) -> tuple[str, str]:
-    """Everything that was asked for, or nothing and the files as they were; returns the verdict.
+) -> None:
+    """Everything that was asked for, or nothing and the files as they were.
 
     The results are written into a hidden folder beside their places, then moved there. What an
     earlier run left there goes, also a gradient file that this scan does not have.
@@ -131,13 +132,12 @@ def _write(
             path.parent.mkdir(parents=True, exist_ok=True)
         moved: Any = {name: new.get(getattr(files, name)) for name in Files.ASKED}
         moved["maps"] = tuple((name, new[path]) for name, path in files.maps)
-        said = _write_all(replace(files, **moved), result, scan, options, command, voice)
+        _write_all(replace(files, **moved), result, scan, options, command, voice)
         for path, written in new.items():
             if written.exists():
                 os.replace(written, path)
             else:
                 path.unlink(missing_ok=True)
-        return said
     except InputError as error:
         hidden = os.path.join(files.work.name, "new", "")
         raise InputError(str(error).replace(hidden, "")) from error
@@ -153,14 +153,13 @@ def _write(
 
 def _write_all(
     files: Files, result: Result, scan: Series, options: Options, command: str, voice: Voice
-) -> tuple[str, str]:
-    """Every file; returns the level and the sentence of the verdict."""
-    said = headline(verdict(result.statistics, result.floor_removed))
+) -> None:
+    """Every file."""
     if files.report:
         from .report import write_report  # brings matplotlib: only where a page is wanted
 
         voice.stage("report")
-        said = write_report(files.report, report_facts(result, scan, options, command))
+        write_report(files.report, report_facts(result, scan, options, command))
     voice.stage("writing")
     if files.noise_out:
         write_image(files.noise_out, result.noise_map, scan, command)
@@ -194,4 +193,3 @@ def _write_all(
             file.write(text.encode("utf-8", "backslashreplace"))  # names may hold bare bytes
     is_pair = files.phase is not None  # magnitude in, magnitude out
     write_image(files.out, np.abs(result.denoised) if is_pair else result.denoised, scan, command)
-    return said

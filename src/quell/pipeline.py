@@ -16,7 +16,14 @@ import torch
 from .calibration import calibrate
 from .checks import Finding, check, refuse
 from .demodulation import along, demodulate, remodulate
-from .evaluate import ResidualStatistics, residual_statistics
+from .evaluate import (
+    Judgement,
+    ResidualStatistics,
+    Verdict,
+    headline,
+    residual_statistics,
+    verdict,
+)
 from .fingerprints import fingerprint
 from .glimpse import Glimpse
 from .methods import Method, make
@@ -54,6 +61,16 @@ class Result:
             return self.noise.sigma
         levels = self.noise.levels[: self.denoised.shape[3]]  # complex: of the real parts
         return np.asarray(self.noise.sigma[..., None] * levels, dtype=np.float32)
+
+    @property
+    def judgements(self) -> list[Judgement]:
+        """Every residual statistic, judged."""
+        return verdict(self.statistics, self.floor_removed, self.findings)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What to do with the result, and why: from its residual and what the checks found."""
+        return headline(self.judgements, self.findings)
 
     @property
     def residual(self) -> np.ndarray:
@@ -165,7 +182,7 @@ def denoise(
         noisy=given.data,
         mask=scan.where,
         noise=noise,
-        findings=findings,
+        findings=findings + _of_slices(run.kept),
         statistics=statistics,
         method=method,
         state=state,
@@ -266,13 +283,14 @@ def known(
     Refuses what can't be denoised.
     """
     with run.timed("check"):
-        given, findings = _checked(scan, options, run)
+        method = make(options.method, options.preset, **options.settings)
+        given, findings = _checked(scan, method, options, run)
     plain, phase = as_real(given)
     with run.timed("noise model"):
         noise = noise_model or noise_of(given, plain, options, noise_map)
         run.voice.say(describe_noise(noise, plain.where))
-        method = make(options.method, options.preset, **options.settings)
-        said = remarks(noise, method.name if method.assumes_white else "")
+        takes_white = method.name if method.assumes_white else ""
+        said = remarks(noise, takes_white, plain, plain.where)
         _warn(said, options, run)
     return given, plain, phase, noise, findings + said
 
@@ -299,12 +317,16 @@ def _device_in_words(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
-def _checked(scan: Series, options: Options, run: Run) -> tuple[Series, list[Finding]]:
+def _checked(
+    scan: Series, method: Method, options: Options, run: Run
+) -> tuple[Series, list[Finding]]:
     """The scan with a mask, and what the checks found; refuses what can't be denoised."""
     if options.fourth_axis != "directions":
         scan = replace(scan, fourth_axis=options.fourth_axis)
     mask = mask_of(scan)
-    findings = check(scan, mask)  # which judges a computed mask, not one that was given
+    findings = check(
+        scan, mask, method=method
+    )  # which judges a computed mask, not one that was given
     scan = replace(scan, mask=mask)
     refuse(findings)
     _warn(findings, options, run)
@@ -319,6 +341,21 @@ def _warn(findings: list[Finding], options: Options, run: Run) -> None:
     warnings = [finding for finding in findings if finding.level == "warning"]
     if options.strict and warnings:
         raise InputError(f"{warnings[0].sentence}; {warnings[0].advice} (refused by --strict)")
+
+
+def _of_slices(kept: Mapping[str, np.ndarray]) -> list[Finding]:
+    """Slices whose result a chain has moved further, or less far, than the other volumes'."""
+    slices = kept.get("flagged slices", ())
+    if not len(slices):
+        return []
+    first = ", ".join(f"slice {z} of volume {v}" for v, z in slices[:12])
+    more = f" and {len(slices) - 12} more" if len(slices) > 12 else ""
+    plural = len(slices) > 1
+    sentence = (
+        f"{len(slices)} slice{'s' * plural} moved further from, or stayed closer to, the input "
+        f"than the same slice{'s' * plural} of other volumes: {first}{more}"
+    )
+    return [Finding("flagged-slices", "warning", sentence, "look for motion, spikes or drop-outs")]
 
 
 def _restore_untouched(denoised: np.ndarray, scan: Series, apply_mask: bool) -> None:

@@ -49,6 +49,7 @@ def sidecar(result: Result, scan: Series, options: Options, command: str) -> dic
                 "Components": result.noise.n_noise_components,
                 "Source": result.noise.source,
             },
+            "Verdict": result.verdict.to_dict(),
             "Checks": [finding.to_dict() for finding in result.findings],
             "Residual": result.statistics.as_dict(),
             "Seconds": {stage: round(s, 2) for stage, s in result.seconds.items()},

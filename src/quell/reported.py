@@ -60,7 +60,6 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
         spread=result.spread,
         uncertainty=result.uncertainty,
         maps={name: result.kept[f"{name} map"] for name in getattr(result.method, "maps", ())},
-        warnings=_of_slices(result),
         findings=[finding.to_dict() for finding in result.findings],
         citations=citations(result),
         methods_paragraph=methods_paragraph(result, options),
@@ -98,16 +97,3 @@ def _kept_structures(result: Result) -> dict[str, str]:
     ]
     more = f" and {len(rows) - MOST_KEPT} more" if len(rows) > MOST_KEPT else ""
     return {"kept though one volume alone shows it": "; ".join(said) + more}
-
-
-def _of_slices(result: Result) -> list[str]:
-    """A sentence about slices whose result stands out from the other volumes'."""
-    slices = result.kept.get("flagged slices", ())
-    if not len(slices):
-        return []
-    first = ", ".join(f"volume {v} slice {z}" for v, z in slices[:12])
-    more = f" and {len(slices) - 12} more" if len(slices) > 12 else ""
-    return [
-        f"{len(slices)} slices moved further from, or stayed closer to, the input than the same "
-        f"slices of other volumes: {first}{more}. Look at them: motion, spikes or drop-out."
-    ]

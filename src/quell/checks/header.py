@@ -12,10 +12,11 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from ..series import B0_MAX
-from .finding import Finding, error, note, warning
+from .finding import Finding, error, fault, note, warning
 from .look import Look
 
 GIB = 2**30
+LARGEST_IN_MS = 20.0  # ms/µm²; a largest b-value up to here is hardly one in s/mm²
 LEARNED_KEYS = ("DeepLearning", "DeepLearningDetails", "DeepLearningFactor")
 LEARNED_WORDS = re.compile(r"DEEP.?(LEARNING|RESOLVE)|AIR.?RECON|\bAICE\b|SMARTSPEED|\bDLR\b")
 
@@ -27,12 +28,16 @@ def gradients(look: Look) -> list[Finding]:
         return []
     if bvals is None:
         advice = "give --bval if this is a diffusion scan; the volumes are taken as one group"
-        return [note("no-bvals", f"no b-values stand beside the {n} volumes", advice)]
+        return [note("no-bvals", f"there are no b-values for the {n} volumes", advice)]
     for name, table in (("b-values", bvals), ("directions", bvecs)):
         if table is not None and len(table) != n:
             advice = "give the gradient files of this scan"
             return [error("gradient-count", f"{len(table)} {name} for {n} volumes", advice)]
     found = []
+    if 0 < bvals.max() <= LARGEST_IN_MS and np.ptp(bvals) > 0:
+        sentence = f"the largest b-value is {bvals.max():g}, so every volume counts as b=0"
+        advice = "give b-values in s/mm²: those in ms/µm² times 1000"
+        found.append(fault("b-unit", sentence, advice))
     if not look.series.is_b0.any():
         sentence = f"no volume has b ≤ {B0_MAX:g}, the lowest is b = {bvals.min():g}"
         advice = "add a b=0 volume of the same session; attenuation cannot be judged without one"
@@ -46,7 +51,7 @@ def _directions(bvecs: np.ndarray | None, weighted: np.ndarray) -> list[Finding]
         return []
     if bvecs is None:
         advice = "give --bvec; direction maps cannot be drawn without"
-        return [note("no-bvecs", "no directions stand beside the scan", advice)]
+        return [note("no-bvecs", "there are no gradient directions", advice)]
     norms = np.linalg.norm(bvecs, axis=1)
     off = np.flatnonzero(weighted & (np.abs(norms - 1) > 0.05))
     if not len(off):
@@ -60,23 +65,19 @@ def _directions(bvecs: np.ndarray | None, weighted: np.ndarray) -> list[Finding]
 
 
 def volume_counts(look: Look) -> list[Finding]:
-    """Enough volumes, in the whole and in each shell."""
-    found, n = [], look.series.n_volumes
+    """Enough volumes for the method, in the whole and in each shell."""
+    found, n, best = [], look.series.n_volumes, look.best_volumes
     if n == 1:
         sentence = "this is one image, so its noise is learned from the air around the head"
         return [note("one-image", sentence, "merge repeats of it, if there are any, into one file")]
-    if n < 10:
-        what = "one of them from the others" if n >= 8 else "a volume or the noise from the others"
-        sentence = f"{n} volumes are too few to learn {what} well"
-        advice = "compare methods on this scan, and look at the residuals before trusting one"
+    if n < best and look.method is not None:
+        sentence = f"{n} volumes are few: {look.method.name} is at its best from {best} on"
+        advice = "look at what was removed; compare methods on this scan (quell compare)"
         found.append(warning("few-volumes", sentence, advice))
-    elif n < 15:
-        sentence = f"{n} volumes are few; 15 or more part signal from noise more safely"
-        found.append(note("few-volumes", sentence, "look at the residuals in the report"))
     single = [v for b, v in look.shells if b == 0 and len(v) == 1]
     if single:
         sentence = f"{listed(single[0])} is the only one at b=0"
-        advice = "expect less denoising there: no other volume shows the same contrast"
+        advice = "less noise is removed there, as no other volume shows its contrast: acquire more"
         found.append(note("single-b0", sentence, advice))
     thin = [(b, v) for b, v in look.shells if b > 0 and len(v) <= 2]  # nan: not known
     if thin and len(look.shells) > 1:
@@ -87,7 +88,26 @@ def volume_counts(look: Look) -> list[Finding]:
 
 
 def processed(look: Look) -> list[Finding]:
-    """Interpolated, denoised, resampled or filtered before: names and sidecar."""
+    """Interpolated, denoised, resampled or filtered before: names and sidecar.
+
+    What the scanner does to every image is part of the scan's noise: a note, unless the method
+    takes the noise to be white. What another program or a network did is a warning.
+    """
+    scanner, others = _by_the_scanner(look), _by_others(look)
+    if not scanner + others:
+        return []
+    sentence = "the scan was processed before: " + "; ".join(others + scanner)
+    if others:
+        advice = "denoise the scan as acquired; after resampling neighbouring voxels share noise"
+        return [warning("processed", sentence, advice)]
+    if look.takes_white:
+        advice = f"{look.takes_white} takes the noise to be white; use joint, or the raw scan"
+        return [warning("processed", sentence, advice)]
+    return [note("processed", sentence, "nothing: the correlation of the noise is measured")]
+
+
+def _by_others(look: Look) -> list[str]:
+    """Signs of another program, or of a network on the scanner."""
     sidecar, signs = look.series.sidecar, []
     name = look.series.path.name if look.series.path else ""
     if label := re.search(r"_desc-([A-Za-z0-9]+)", name):
@@ -95,24 +115,31 @@ def processed(look: Look) -> list[Finding]:
     for key in ("GeneratedBy", "Sources"):
         if sidecar.get(key):
             signs.append(f"the sidecar has {key} {_quoted(sidecar[key])}")
-    if _is_true(sidecar.get("Interpolation2D")):
-        signs.append("the scanner interpolated in plane (Interpolation2D)")
-    acquired, made = sidecar.get("AcquisitionMatrixPE"), sidecar.get("ReconMatrixPE")
-    if _is_number(acquired) and _is_number(made) and acquired < 0.95 * made:
-        signs.append(f"{acquired:g} lines were acquired and {made:g} reconstructed")
-    if _is_true(sidecar.get("NonlinearGradientCorrection")):
-        signs.append("gradient nonlinearity was corrected, which resamples")
-    kinds = words(sidecar.get("ImageType"))
-    signs += [f"its image type holds {kind}" for kind in ("DIS2D", "DIS3D") if kind in kinds]
-    texts = kinds + words(sidecar.get("ImageTypeText"))
+    texts = words(sidecar.get("ImageType")) + words(sidecar.get("ImageTypeText"))
     has_key = any(_is_true(v) or (isinstance(v, str) and v) for v in map(sidecar.get, LEARNED_KEYS))
     if has_key or any(LEARNED_WORDS.search(text) for text in texts):
         signs.append("the scanner reconstructed it with deep learning")
-    if not signs:
-        return []
-    sentence = "the scan was processed before: " + "; ".join(signs)
-    advice = "denoise the scan as acquired; after resampling neighbouring voxels share their noise"
-    return [warning("processed", sentence, advice)]
+    return signs
+
+
+def _by_the_scanner(look: Look) -> list[str]:
+    """Signs of interpolation on the scanner."""
+    sidecar, signs = look.series.sidecar, []
+    if _is_true(sidecar.get("Interpolation2D")):
+        signs.append("the scanner interpolated in plane (Interpolation2D)")
+    if (lines := encoded_lines(look)) and lines[0] < 0.95 * lines[1]:
+        signs.append(f"{lines[0]:g} lines were acquired and {lines[1]:g} reconstructed")
+    if _is_true(sidecar.get("NonlinearGradientCorrection")):
+        signs.append("gradient nonlinearity was corrected, which resamples")
+    kinds = words(sidecar.get("ImageType"))
+    return signs + [f"its image type holds {kind}" for kind in ("DIS2D", "DIS3D") if kind in kinds]
+
+
+def encoded_lines(look: Look) -> tuple[float, float] | None:
+    """Phase encoding lines that were acquired and reconstructed; None where that is not known."""
+    keys = ("AcquisitionMatrixPE", "ReconMatrixPE")
+    acquired, made = (look.series.sidecar.get(key) for key in keys)
+    return (acquired, made) if _is_number(acquired) and _is_number(made) else None
 
 
 def protocol(look: Look) -> list[Finding]:
@@ -161,11 +188,11 @@ def available_memory() -> int | None:
         return None
 
 
-def listed(volumes: Sequence[int] | np.ndarray) -> str:
+def listed(volumes: Sequence[int] | np.ndarray, what: str = "volume") -> str:
     """Indices in words: "volume 3", "volumes 3, 4, 5, 6, 7 and 2 more"."""
     named = ", ".join(str(int(v)) for v in volumes[:5])
     more = f" and {len(volumes) - 5} more" if len(volumes) > 5 else ""
-    return f"volume{'s' if len(volumes) > 1 else ''} {named}{more}"
+    return f"{what}{'s' if len(volumes) > 1 else ''} {named}{more}"
 
 
 def _is_true(value: Any) -> bool:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -19,6 +20,16 @@ LOW_OVER_SIGMA = 3.17  # ... over sigma
 LOW_OVER_SD = 3.27  # ... over the standard deviation of that magnitude
 
 
+class Denoiser(Protocol):
+    """What the checks ask of a method."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def assumes_white(self) -> bool: ...
+
+
 @dataclass(frozen=True)
 class Look:
     """A scan and what is measured on a few of its slices, each at most once."""
@@ -26,6 +37,22 @@ class Look:
     series: Series
     mask: np.ndarray  # (X, Y, Z) bool
     sigma: np.ndarray | None = None  # (X, Y, Z) noise map, where it is known
+    method: Denoiser | None = None  # that is to be used, where it is known
+
+    @property
+    def takes_white(self) -> str:
+        """Name of the method, where it takes the noise to be white."""
+        return self.method.name if self.method and self.method.assumes_white else ""
+
+    @property
+    def best_volumes(self) -> int:
+        """Volumes from which on the method is at its best; 1 for one that takes image by image."""
+        return getattr(self.method, "best_volumes", 1)  # other packages' methods need not say
+
+    @cached_property
+    def is_signed(self) -> bool:
+        """Whether the data are complex or have negative values: noise has no floor then."""
+        return bool(np.iscomplexobj(self.series.data) or self.series.data.min() < 0)
 
     @property
     def shows_no_differences(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the voxels say: representation, spectrum, noise, intensities, slices, copies, motion.
+"""What the voxels say: representation, spectrum, noise, intensities, copies, motion.
 
 The limits let scans as exported by two vendors pass, and name the same scans once they are
 smoothed (Gaussian, 1.5 voxels wide at half height) or zero-filled by a tenth.
@@ -10,16 +10,16 @@ from itertools import combinations
 import numpy as np
 
 from ..series import is_open
-from .finding import Finding, error, note, warning
-from .header import listed, words
+from .finding import Finding, error, fault, note, warning
+from .header import encoded_lines, listed, words
 from .look import Look
-from .symptoms import in_plane_shifts, lag_correlation, outer_power, slice_means
+from .symptoms import in_plane_shifts, lag_correlation, outer_power
 
 EMPTY_RING = 0.04  # raw scans 0.08 to 1, zero-filled ones below 0.01, smoothed ones about 0.03
 SMOOTH = 0.1  # least of the three lag correlations; raw scans up to 0.04, smoothed ones from 0.15
 SMOOTH_IN_PLANE = 0.4  # where neighbouring slices cannot be compared; raw scans up to 0.27
 LOW_SHARE = 0.10  # of the head, below three times the noise
-DARK = 0.6  # of the slice's level in the other volumes
+FAR_MOVED = 2.0  # voxels; what is less is usual, and is corrected later
 FULL_CIRCLES = (math.pi, 2048.0, 4096.0)  # half ranges in which scanners store phase
 
 
@@ -58,11 +58,23 @@ def interpolated(look: Look) -> list[Finding]:
     if not empty:
         return []
     numbers = " and ".join(f"{power:.1%} along {name}" for name, power in empty.items())
-    sentence = (
-        f"the outer lines of k-space hold {numbers} of the power just inside them: "
-        "the scan was zero-filled, interpolated or smoothed"
+    lines, cause = encoded_lines(look), "the scan was zero-filled, interpolated or smoothed"
+    if lines and lines[0] >= lines[1]:  # then nothing was filled in
+        cause = f"all {lines[1]:g} lines were acquired, so the scanner filtered the image"
+    sentence = f"the outer lines of k-space hold {numbers} of the power just inside them: {cause}"
+    return [_of_correlation(look, "empty-k-space", sentence)]
+
+
+def _of_correlation(look: Look, code: str, sentence: str) -> Finding:
+    """What makes the noise of neighbours alike: a warning where the method cannot take that."""
+    if not look.takes_white:
+        advice = "nothing: the correlation of the noise is measured, and the method uses it"
+        return note(code, sentence, advice)
+    advice = (
+        f"{look.takes_white} takes the noise to be white: use joint, or switch filters and "
+        "interpolation off at export"
     )
-    return [warning("empty-k-space", sentence, "denoise the scan as acquired")]
+    return warning(code, sentence, advice)
 
 
 def smooth_noise(look: Look) -> list[Finding]:
@@ -75,16 +87,12 @@ def smooth_noise(look: Look) -> list[Finding]:
     sentence = (
         f"neighbouring voxels share their noise along every axis (correlation at least {numbers})"
     )
-    advice = (
-        "switch image filters and interpolation off at export; a method that assumes independent "
-        "voxels will keep this noise"
-    )
-    return [warning("smooth-noise", sentence, advice)]
+    return [_of_correlation(look, "smooth-noise", sentence)]
 
 
 def noise_floor(look: Look) -> list[Finding]:
     """Signal near the noise floor of a magnitude, and what is then unknown about the noise."""
-    if np.iscomplexobj(look.series.data) or look.series.data.min() < 0:
+    if look.is_signed:
         return []
     share, b = look.low_share, look.shells[-1][0]
     if share < LOW_SHARE:
@@ -92,10 +100,10 @@ def noise_floor(look: Look) -> list[Finding]:
     shell = "" if math.isnan(b) else f" at b = {b:g}"
     sentence = f"{share:.0%} of the mask has a signal below three times the noise{shell}"
     advice = (
-        "the means there are raised by the noise floor; --remove-noise-floor takes it off, unless "
-        "your pipeline corrects it later"
+        "the noise floor raises the means there; --remove-noise-floor corrects that, unless your "
+        "pipeline does so later"
     )
-    found = [warning("noise-floor", sentence, advice)]
+    found = [note("noise-floor", sentence, advice)]
     combined = str(look.series.sidecar.get("CoilCombinationMethod", "")).lower()
     if "adaptive" not in combined:
         how = "by sum of squares" if "sum of squares" in combined else "in a way not stated"
@@ -113,7 +121,7 @@ def intensities(look: Look) -> list[Finding]:
     if high > 0 and n_top >= 20:  # a largest value is otherwise alone
         sentence = f"{n_top} voxels of the slices looked at share the largest value, {high:.6g}"
         advice = "the scan is clipped: export it with a larger range, read nothing where it is full"
-        found.append(warning("clipped", sentence, advice))
+        found.append(fault("clipped", sentence, advice))
     inside = data[look.small_mask][:, look.main_shell].ravel()
     levels = np.unique(inside[:: max(1, inside.size // 200_000)])
     steps = np.diff(levels)
@@ -137,7 +145,7 @@ def zeros(look: Look) -> list[Finding]:
     empty = np.all(look.all_volumes == 0, axis=3)
     if (share := float(empty.mean())) > 0.02:
         sentence = f"{share:.0%} of the voxels are exactly zero in every volume"
-        advice = "a masked background is no fault; the noise is learned inside the head only"
+        advice = "a masked background is fine; the noise is learned inside the head only"
         found.append(note("zero-background", sentence, advice))
     if (share := float(empty[look.small_mask].mean())) > 0.01:
         sentence = f"{share:.0%} of the mask is exactly zero in every volume"
@@ -160,36 +168,9 @@ def field_of_view(look: Look) -> list[Finding]:
         return [warning("mask-uncertain", sentence, advice)]
     if (share := float(look.mask.mean())) > 0.95:
         sentence = f"the object fills {share:.0%} of the field of view, so there is hardly any air"
-        advice = "nothing to do; give --mask if that is not so"
+        advice = "nothing; give --mask if that is not so"
         return [note("no-air", sentence, advice)]
     return []
-
-
-def slice_faults(look: Look) -> list[Finding]:
-    """Missing and dark slices, and volumes on another intensity scale."""
-    means = slice_means(look.series.data, look.mask)
-    dark: list[tuple[int, int]] = []
-    scaled: list[int] = []
-    for _, volumes in look.shells:
-        typical = np.median(means[:, volumes], axis=1, keepdims=True)  # (Z, 1), nan: no mask
-        if len(volumes) < 3 or not np.any(typical > 0):
-            continue
-        levels = means[:, volumes] / np.where(typical > 0, typical, np.nan)
-        whole = np.nanmedian(levels, axis=0)
-        scaled += [int(v) for v in volumes[(whole < 0.75) | (whole > 1.33)]]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            dark += [(int(z), int(volumes[v])) for z, v in np.argwhere(levels / whole < DARK)]
-    found = []
-    if dark:
-        named = ", ".join(f"slice {z} of volume {v}" for z, v in dark[:3])
-        sentence = f"{len(dark)} slice(s) lost more than 40 % of their signal: {named}"
-        advice = "drop these volumes or repair the slices; a method would spread the loss"
-        found.append(warning("dark-slices", sentence, advice))
-    if scaled:
-        sentence = f"the signal of {listed(scaled)} is over a quarter off the rest of the shell"
-        advice = "check the scale factors and bring all volumes of a shell to one scale"
-        found.append(warning("volume-scale", sentence, advice))
-    return found
 
 
 def duplicates(look: Look) -> list[Finding]:
@@ -199,9 +180,12 @@ def duplicates(look: Look) -> list[Finding]:
     if not pairs:
         return []
     named = ", ".join(f"{i} and {j}" for i, j in pairs[:3])
-    sentence = f"{len(pairs)} pair(s) of volumes are equal: {named}"
+    if len(pairs) == 1:
+        sentence = f"volumes {named} are copies of each other"
+    else:
+        sentence = f"{len(pairs)} pairs of volumes are copies of each other: {named}"
     advice = "remove the copies: one would be learned from the other, noise and all"
-    return [warning("duplicates", sentence, advice)]
+    return [fault("duplicates", sentence, advice)]
 
 
 def motion(look: Look) -> list[Finding]:
@@ -218,5 +202,7 @@ def motion(look: Look) -> list[Finding]:
         f"motion or eddy currents moved {listed(volumes[moved])} by more than half a voxel in "
         f"plane (volume {volumes[volume]} by {shifts[volume, axis]:.1f} along {'xy'[axis]})"
     )
-    advice = "expect blur where a method learns one volume from another; look at the residuals"
+    if shifts.max() <= FAR_MOVED:
+        return [note("motion", sentence, "nothing: correct motion after denoising, as usual")]
+    advice = "expect blur where a method learns one volume from another; look at what was removed"
     return [warning("motion", sentence, advice)]

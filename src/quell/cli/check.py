@@ -6,7 +6,7 @@ import numpy as np
 import typer
 
 from ..checks import Finding, Look, check
-from ..methods import DEFAULT, METHODS
+from ..methods import DEFAULT, METHODS, make
 from ..noise import describe_noise, remarks
 from ..options import Options, refuse_options
 from ..pipeline import as_real, noise_of
@@ -37,13 +37,14 @@ def check_command(
     where = mask_of(series)
     for label, text in _about(series, where):
         _print(label, text)
-    findings = check(series, where)
+    findings = check(series, where, method=make(DEFAULT))
     errors = [f"{f.sentence}; {f.advice}" for f in findings if f.level == "error"]
     if not errors:
         try:
             masked = replace(series, mask=where)
-            noise = noise_of(masked, as_real(masked)[0], options, given)
-            findings += remarks(noise)
+            plain = as_real(masked)[0]
+            noise = noise_of(masked, plain, options, given)
+            findings += remarks(noise, "", plain, where)
             _print("noise", describe_noise(noise, where).removeprefix("noise: "))
             _print("method", f"{DEFAULT}, {METHODS[DEFAULT].summary}")
         except InputError as error:
@@ -61,7 +62,7 @@ def _about(series: Series, mask: np.ndarray) -> list[tuple[str, str]]:
     size = " x ".join(str(n) for n in series.data.shape)
     voxel = " x ".join(f"{mm:.3g}" for mm in series.voxel_mm)
     if series.bvals is None:
-        volumes = f"{series.n_volumes}, no b-values beside the scan"
+        volumes = f"{series.n_volumes}, no b-values"
     else:
         shells = Look(series, mask).shells
         volumes = ", ".join(f"{len(group)} at b={b:.0f}" for b, group in shells)

@@ -86,6 +86,8 @@ def record_of(row: Row) -> dict[str, Any]:
         "session": e.session or None,
         "status": e.status,
         "verdict": e.level or None,
+        "headline": e.headline or None,
+        "reasons": "; ".join(e.reasons) or None,
         "method": e.method,
         "preset": e.preset,
         **{figure: e.scores.get(figure) for figure in FIGURES},

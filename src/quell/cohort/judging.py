@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..compare.folder import ADDED_NOISE
-from ..evaluate import Recorruption, headline, verdict
+from ..evaluate import Recorruption
+from ..evaluate.places import is_large
 from ..files import Files
 from ..models import read_model, signal_over_noise
 from ..options import Options
@@ -35,7 +36,6 @@ FIGURES = {
     "mean": ("mean changed, %", 2, "largest change of a shell's mean signal; near 0"),
     "stands_out": ("volumes that stand out", 0, "volumes from which far more was removed"),
 }  # fmt: skip
-VOLUME_RATIO = 1.5  # as the report's verdict has it
 
 
 def judged(result: Result, like: Series) -> dict[str, Any]:
@@ -54,15 +54,16 @@ def judged(result: Result, like: Series) -> dict[str, Any]:
         "structure": _largest(excess),
         "contrast": -_largest(-contrast),
         "mean": _largest(mean),
-        "stands_out": float(np.count_nonzero(s.ratio_per_volume > VOLUME_RATIO)),
+        "stands_out": float(np.count_nonzero(is_large(s))),
     }
-    level, sentence = headline(verdict(s, result.floor_removed))
+    verdict = result.verdict
     shape = list(result.noisy.shape)
     voxel = [round(mm, 3) for mm in like.voxel_mm]
     return {
         "scores": {name: _number(value) for name, value in scores.items()},
-        "level": level,
-        "headline": sentence,
+        "level": verdict.level,
+        "headline": verdict.sentence,
+        "reasons": [reason.sentence for reason in verdict.reasons],
         "about": {"shape": shape, "voxel_mm": voxel, "noise": result.noise.law},
     }
 

@@ -37,6 +37,7 @@ class Entry(Outcome):
     report       the scan's page, relative to the root of the output
     level        the report's verdict, as a word
     headline     and as a sentence
+    reasons      for it, gravest first
     about        what kind of scan it is: grid, voxel, volumes
     method, preset, version  it was denoised with
     """
@@ -51,6 +52,7 @@ class Entry(Outcome):
     report: str = ""
     level: str = ""
     headline: str = ""
+    reasons: list[str] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
     method: str = ""
     preset: str = ""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..compare.running import DONE
-from ..evaluate.verdict import LEVELS
+from ..evaluate.judgement import LEVELS
 from ..methods import find
 from ..record import versions
 from ..run import Voice

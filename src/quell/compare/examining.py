@@ -145,8 +145,6 @@ class Examiner:
 
 def remarks_of(judgements: list[Judgement]) -> list[str]:
     """The verdict in one sentence, and what is off; that nothing was removed counts, too."""
-    said = [headline(judgements)[1]]
-    for one in judgements:
-        if one.level in ("warning", "error") or (one.code, one.level) == ("residual-size", "note"):
-            said.append(one.sentence)
+    found = headline(judgements)
+    said = [found.sentence, *(reason.sentence for reason in found.reasons[1:])]
     return [sentence.rstrip(".") for sentence in said]

@@ -2,11 +2,13 @@
 
 Reading order: reference, published, repeats, recorruption, tensor, kurtosis, snr,
 crossvalidation, coherence,
-tractography, regions, directions, residual, verdict.
+tractography, regions, directions, outliers, residual, judgement, places, verdict, headline.
 """
 
 from .crossvalidation import Prediction, cross_validate
 from .directions import shells
+from .headline import Reason, Verdict, headline
+from .judgement import Judgement
 from .kurtosis import KurtosisMaps
 from .published import c2s_scores, ddm2_snr, difusion_scores
 from .recorruption import Recorruption
@@ -34,7 +36,7 @@ from .tensor import (
     tensor_prediction,
 )
 from .tractography import Bundle, coherence_scores, fibre_bundle, tract_response
-from .verdict import Judgement, headline, verdict
+from .verdict import verdict
 
 __all__ = [
     "Bundle",
@@ -54,10 +56,12 @@ __all__ = [
     "weighted_volumes",
     "Judgement",
     "KurtosisMaps",
+    "Reason",
     "Recorruption",
     "RepeatScore",
     "ResidualStatistics",
     "TensorMaps",
+    "Verdict",
     "bias",
     "Prediction",
     "cross_validate",

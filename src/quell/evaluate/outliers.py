@@ -2,11 +2,12 @@
 
 Idea    The residual of a slice is compared with those of the same slice in the other volumes of
         its shell. Anatomy and the noise map are the same in all of them; a drop-out is not.
-Trap    A method that follows a drop-out, as those of single images do, leaves no residual there.
+Trap    A method that follows a drop-out, as those of single images do, leaves no residual there:
+        `with_dropouts` puts in what the checks of the scan itself have found.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +17,7 @@ FEWEST_VOXELS = 40  # of the mask in a slice; below it chance alone moves the re
 FEWEST_VOLUMES = 4  # of a shell; fewer have no like
 DEVIATIONS = 6.0  # robust standard deviations; of 10⁵ slices of noise none goes so far
 SIZE = 1.25  # times that of the like slices: 56 % more power, which is seen by eye
+DROPPED = "dark or empty in the scan: a drop-out"
 SHIFT = 0.25  # σ; at SNR 10 a slice brighter or darker by 2.5 %
 
 
@@ -92,9 +94,38 @@ def outliers(residuals: SliceResiduals, bvals: np.ndarray | None) -> list[Outlie
     return sorted(found, key=lambda outlier: -outlier.size)
 
 
+def with_dropouts(
+    found: Sequence[Outlier], dropped: Sequence[tuple[int, int]], residuals: SliceResiduals
+) -> list[Outlier]:
+    """Slices that stand out, with those first that the checks found dark or empty in the scan.
+
+    dropped  (volume, slice) of each
+    """
+    n_slices = int(np.isfinite(residuals.size).any(axis=0).sum())
+    by_volume: dict[int, list[int]] = {}
+    for v, z in sorted(dropped):
+        by_volume.setdefault(v, []).append(z)
+    first = [
+        Outlier(v, tuple(slices), DROPPED, _largest(residuals.size[v, slices]), n_slices)
+        for v, slices in by_volume.items()
+    ]
+    rest = []
+    for outlier in found:
+        others = tuple(z for z in outlier.slices if z not in by_volume.get(outlier.volume, ()))
+        if others:
+            rest.append(replace(outlier, slices=others))
+    return first + rest
+
+
 def share_of(found: Sequence[Outlier], residuals: SliceResiduals) -> float:
     """Share of all judged slices that stand out."""
     return sum(len(o.slices) for o in found) / max(1, int(np.isfinite(residuals.size).sum()))
+
+
+def _largest(values: np.ndarray) -> float:
+    """NaN where none is known."""
+    known = values[np.isfinite(values)]
+    return float(known.max()) if known.size else float("nan")
 
 
 def _deviation(values: np.ndarray) -> np.ndarray:

@@ -17,8 +17,9 @@ import numpy as np
 from ..noise import Cluster, find_clusters
 from .directions import above_b0, shell_numbers, shells
 from .information import mutual_information
+from .outliers import Outlier, SliceResiduals, outliers, slice_residual
 from .reference import finite, masked
-from .structure import lagged_products, pairs_of, structure_of
+from .structure import detail_power, lagged_products, pairs_of, structure_of
 
 CLUSTERS_LISTED = 50  # in JSON; a method that blurs leaves thousands
 
@@ -37,6 +38,7 @@ class ResidualStatistics:
     autocorrelation_expected: np.ndarray  # (3,) the noise model's
     structure: float  # how unevenly the residual's power lies in space, beyond chance; 0
     structure_p: float  # of so much or more, had the power been shuffled among the voxels
+    detail_change: float  # power of differences of neighbours, after / before; 1 or less
     correlation: float  # of residual/σ with the denoised image, signed, mean over volumes; 0
     correlation_per_volume: np.ndarray  # (V,)
     information: float  # bits that a voxel of the image tells of its residual/σ, beyond chance; 0
@@ -45,6 +47,7 @@ class ResidualStatistics:
     magnitude_correlation_per_volume: np.ndarray  # (V,)
     shell_bvals: np.ndarray  # (S,) s/mm², mean of each shell, b=0 first; NaN without b-values
     shell_sizes: np.ndarray  # (S,) volumes in each shell
+    shell_of_volume: np.ndarray  # (V,) number of its shell
     mean_change: np.ndarray  # (S,) mean after / mean before - 1
     contrast_before: np.ndarray  # (S,) rms over voxels of the sd over directions, σ² taken off
     contrast_after: np.ndarray  # (S,) the same of the denoised volumes, nothing taken off
@@ -53,6 +56,7 @@ class ResidualStatistics:
     n_negative: int  # denoised values below 0
     n_nonfinite: int  # denoised values that are NaN or infinite, counted as 0 elsewhere
     clusters: tuple[Cluster, ...] = ()  # where one volume's residual is more than noise
+    outliers: tuple[Outlier, ...] = ()  # slices whose residual is unlike that of their like
 
     @property
     def contrast_change(self) -> np.ndarray:
@@ -62,10 +66,11 @@ class ResidualStatistics:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and lists for JSON, NaN as None; of many clusters the strongest."""
-        names = [f.name for f in fields(self) if f.name != "clusters"]
+        names = [f.name for f in fields(self) if f.name not in ("clusters", "outliers")]
         values = {name: _plain(np.asarray(getattr(self, name)).tolist()) for name in names}
         values["n_clusters"] = len(self.clusters)
         values["clusters"] = [asdict(cluster) for cluster in self.clusters[:CLUSTERS_LISTED]]
+        values["outliers"] = [asdict(outlier) for outlier in self.outliers]
         return values
 
 
@@ -102,16 +107,27 @@ def residual_statistics(
         raise ValueError("fewer than two voxels of the mask have a noise level above 0.")
     groups = shells(bvals, noisy.shape[3])
     n_negative, n_nonfinite = _counts(denoised, where)
+    numbers, slices = _volume_numbers(noisy, denoised, sigma, where, covariance)
     return ResidualStatistics(
         n_voxels=int(np.count_nonzero(where)),
-        **_volume_numbers(noisy, denoised, sigma, where, covariance),
+        **numbers,
         autocorrelation_expected=_neighbours(covariance),
         **shell_numbers(noisy, denoised, sigma, where, bvals, groups),
+        shell_of_volume=_numbered(groups, noisy.shape[3]),
         **above_b0(noisy, denoised, where, bvals),
         n_negative=n_negative,
         n_nonfinite=n_nonfinite,
         clusters=_clusters(noisy, denoised, sigma, where, covariance, floor),
+        outliers=tuple(outliers(slices, bvals)),
     )
+
+
+def _numbered(groups: list[np.ndarray], n_volumes: int) -> np.ndarray:
+    """(V,) number of the group that a volume is in."""
+    numbers = np.zeros(n_volumes, dtype=int)
+    for number, group in enumerate(groups):
+        numbers[group] = number
+    return numbers
 
 
 def _clusters(
@@ -138,13 +154,14 @@ def _volume_numbers(
     sigma: np.ndarray,
     where: np.ndarray,
     covariance: np.ndarray | None,
-) -> dict[str, Any]:
-    """Everything that one pass over the volumes gives."""
+) -> tuple[dict[str, Any], SliceResiduals]:
+    """Everything that one pass over the volumes gives, and the residual of every slice."""
     n_volumes = noisy.shape[3]
     noise = sigma[where].astype(np.float64)
     table = np.empty((n_volumes, 8))  # in the order in which it is taken apart below
     lagged, pairs = np.zeros(3), pairs_of(where)
-    power_map = np.zeros(noise.shape)
+    power_map, z_map = np.zeros(noise.shape), np.zeros(where.shape, dtype=np.float32)
+    detail, by_slice = np.zeros(2), []  # before and after
     for v in range(n_volumes):
         y, x0_hat = masked(noisy, where, v), finite(masked(denoised, where, v))
         z = (y - x0_hat) / noise
@@ -154,12 +171,15 @@ def _volume_numbers(
                     _correlation_of_best(centred, x0_hat, noise),
                     mutual_information(z, x0_hat))  # fmt: skip
         lagged += lagged_products(centred, where, pairs)
+        detail += [detail_power(x / noise, where, pairs) for x in (y, x0_hat)]
+        z_map[where] = z
+        by_slice.append(slice_residual(z_map, where))
         if table[v, 3] > 0:
             power_map += centred**2 / table[v, 3]
     before, after, mean, variance, correlation, magnitude, best, bits = table.T
     structure, p = structure_of(power_map, where, _neighbours(covariance, lag=2), n_volumes)
     power = variance.sum()
-    return {
+    numbers = {
         "signal_before": before,
         "signal_after": after,
         "mean_over_sigma": mean,
@@ -173,8 +193,11 @@ def _volume_numbers(
         "correlation_per_volume": correlation,
         "correlation_of_best": float(best.mean()),
         "magnitude_correlation": float(magnitude.mean()),
+        "detail_change": float(detail[1] / detail[0]) if detail[0] > 0 else np.nan,
         "magnitude_correlation_per_volume": magnitude,
     }
+    size, shift = (np.array(rows) for rows in zip(*by_slice, strict=True))
+    return numbers, SliceResiduals(size, shift)
 
 
 def _neighbours(covariance: np.ndarray | None, lag: int = 1) -> np.ndarray:

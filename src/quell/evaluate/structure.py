@@ -81,5 +81,18 @@ def lagged_products(
     return products
 
 
+def detail_power(values: np.ndarray, where: np.ndarray, pairs: list[np.ndarray]) -> float:
+    """Sum of the squared differences of neighbours in plane; 0 where there are none.
+
+    values  (voxels,)  in the mask
+    where   (X, Y, Z)  the mask
+    pairs   `pairs_of` lag 1
+    """
+    volume = np.zeros(where.shape, dtype=np.float32)
+    volume[where] = values
+    differences = [np.diff(volume, axis=axis)[both] for axis, both in enumerate(pairs[:2])]
+    return float(sum(np.sum(d**2, dtype=np.float64) for d in differences))
+
+
 def _cut(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
     return tuple(slice(start, stop) if i == axis else slice(None) for i in range(3))

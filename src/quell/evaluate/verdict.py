@@ -1,24 +1,24 @@
 """The residual statistics in plain words: is it safe to go on with this result?
 
-Every quantity becomes one `Judgement`: what was measured, what it should be, and a level. The
-thresholds stand here, each with its reason; the report prints its table from the same objects.
+Every quantity becomes one `Judgement`. The thresholds stand here and in `places`, each with its
+reason; the report prints its table from the same objects, and `headline` sums them up.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
+from ..checks import Finding
+from .judgement import Judgement, level_of, shell_name, volume_list
+from .places import VOLUME_LOW, judge_clusters, judge_slices, judge_volumes
 from .residual import ResidualStatistics
 
-LEVELS = ("good", "note", "warning", "error")  # from harmless to harmful
-
 RATIO_HIGH = (1.10, 1.25)  # warning, error: noise maps are good to about 5 %; twice that is signal
-RATIO_LOW = 0.60  # note: less than 0.6² = 36 % of the noise power was taken out
-VOLUME_RATIO = 1.5  # one volume this far above the noise has motion, drop-out or lost signal
+RATIO_LOW = VOLUME_LOW  # note: less than 36 % of the noise power was taken out
+DETAIL_HIGH = (1.02, 1.10)  # after / before; what smooths or restores never makes more of it
 MEAN = 0.10  # σ; at SNR 10 a shift of 1 % of the signal, more than averaging 10³ voxels can hide
 AUTOCORRELATION = (0.05, 0.20)  # above the noise's own: patches of anatomy, not single voxels
 CORRELATION = (0.05, 0.15)  # r beyond that of the best estimate; 0.05: 1 % of a contrast of 5 σ
-VOLUME_CORRELATION = 0.20  # one volume alone; few-volume methods blur the b=0 first
 MAGNITUDE_CORRELATION = (0.10, 0.25)  # weaker proof: the Rician floor shrinks dark noise
 MEAN_CHANGE = (0.01, 0.05)  # 1 % of a b=1000 signal shifts the diffusivity by 10⁻⁵ mm²/s (1.4 %)
 CONTRAST_LOW = (0.85, 0.60)  # after / before; noise that is left hides a little loss
@@ -27,60 +27,38 @@ NEGATIVE = 0.001  # note: share of values; in the darkest voxels an unbiased est
 ABOVE_B0 = 0.001  # more impossible signals than before, as a share of all
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """One statistic, judged."""
-
-    code: str  # stable name, for programs
-    title: str  # what was measured, in words
-    level: str  # one of LEVELS
-    measured: str
-    expected: str
-    sentence: str  # what it means here
-    advice: str = ""  # what to do, empty when all is well
-
-
-def verdict(statistics: ResidualStatistics, floor_corrected: bool = False) -> list[Judgement]:
-    """Judge every statistic, in the order of their weight.
+def verdict(
+    statistics: ResidualStatistics,
+    floor_corrected: bool = False,
+    findings: Sequence[Finding] = (),
+) -> list[Judgement]:
+    """Judge every statistic, in the order of their weight; `headline` sums them up.
 
     statistics       of one scan
     floor_corrected  True when the method took the Rician floor off, which lowers dark signals on
                      purpose: shifts of the mean are then a note, not a warning
+    findings         of the checks: what they have named is not said twice
     """
-    judgements = [
+    named = {cell for finding in findings for cell in finding.slices}
+    return [
         _ratio(statistics),
+        _detail(statistics),
         _correlation(statistics),
         _autocorrelation(statistics),
         _contrast(statistics),
         _mean_change(statistics, floor_corrected),
         _mean(statistics, floor_corrected),
         _magnitude(statistics),
-        _volumes(statistics),
+        judge_volumes(statistics),
+        judge_slices(statistics, named),
+        judge_clusters(statistics, named),
         _above_b0(statistics),
         _values(statistics),
     ]
-    return judgements
-
-
-def headline(judgements: list[Judgement]) -> tuple[str, str]:
-    """The worst level, and one sentence that sums all judgements up."""
-    worst = max((j.level for j in judgements), key=LEVELS.index, default="note")
-    n_off = sum(j.level in ("warning", "error") for j in judgements)
-    are = "is" if n_off == 1 else "are"
-    return worst, {
-        "good": "What was removed looks like noise.",
-        "note": "What was removed looks like noise; read the remarks.",
-        "warning": f"Look before you use it: {n_off} of {len(judgements)} checks {are} off.",
-        "error": f"Do not use it as it is: {n_off} of {len(judgements)} checks failed.",
-    }[worst]
-
-
-def _level(value: float, limits: tuple[float, float]) -> str:
-    return "error" if value > limits[1] else "warning" if value > limits[0] else "good"
 
 
 def _ratio(s: ResidualStatistics) -> Judgement:
-    level, advice = _level(s.ratio, RATIO_HIGH), ""
+    level, advice = level_of(s.ratio, RATIO_HIGH), ""
     sentence = "The residual is as large as the noise, or a little smaller."
     if level != "good":
         sentence = "The residual is larger than the noise: signal may have been removed."
@@ -91,13 +69,27 @@ def _ratio(s: ResidualStatistics) -> Judgement:
         advice = "Train longer, or take a method that uses more volumes."
     return Judgement("residual-size", "Size of the residual, sd / σ", level, f"{s.ratio:.2f}",
                      f"1 or a little less, {RATIO_LOW:.2f} to {RATIO_HIGH[0]:.2f}",
+                     sentence, advice, is_remark=level == "note")  # fmt: skip
+
+
+def _detail(s: ResidualStatistics) -> Judgement:
+    title, expected = "Power of the finest detail, after / before", "1 or less"
+    if not np.isfinite(s.detail_change):
+        return Judgement("finest-detail", title, "note", "–", expected,
+                         "No two voxels of the mask lie side by side.")  # fmt: skip
+    level, advice = level_of(s.detail_change, DETAIL_HIGH), ""
+    sentence = "Nothing was added to the finest detail."
+    if level != "good":
+        sentence = "The result is rougher than the scan: something was added to it."
+        advice = "Do not use it; train for less long, or take another method."
+    return Judgement("finest-detail", title, level, f"{s.detail_change:.2f}", expected,
                      sentence, advice)  # fmt: skip
 
 
 def _correlation(s: ResidualStatistics) -> Judgement:
     most = min(s.correlation_of_best, CORRELATION[1])  # the cap: a floor also makes residuals small
     off = s.correlation - float(np.clip(s.correlation, 0, most))
-    level, advice = _level(abs(off), CORRELATION), ""
+    level, advice = level_of(abs(off), CORRELATION), ""
     sentence = "The residual does not follow the image."
     if level != "good":
         side = "bright tissue was darkened" if s.correlation > 0 else "bright tissue was brightened"
@@ -112,7 +104,7 @@ def _correlation(s: ResidualStatistics) -> Judgement:
 def _autocorrelation(s: ResidualStatistics) -> Judgement:
     excess = s.autocorrelation - s.autocorrelation_expected
     worst = float(np.nanmax(excess)) if np.isfinite(excess).any() else 0.0
-    level, advice = _level(worst, AUTOCORRELATION), ""
+    level, advice = level_of(worst, AUTOCORRELATION), ""
     sentence = "Neighbouring voxels of the residual are no more alike than the noise's own."
     if level != "good":
         axis = "xyz"[int(np.nanargmax(excess))]
@@ -144,7 +136,7 @@ def _contrast(s: ResidualStatistics) -> Judgement:
         for b, c in zip(s.shell_bvals[weighted], changes[weighted], strict=True)
     )
     lowest, highest = float(changes[weighted].min()), float(changes[weighted].max())
-    level, advice = _level(-lowest, (-CONTRAST_LOW[0], -CONTRAST_LOW[1])), ""
+    level, advice = level_of(-lowest, (-CONTRAST_LOW[0], -CONTRAST_LOW[1])), ""
     sentence = "Differences between the directions were kept."
     if level != "good":
         sentence = "Directions were drawn towards their mean: anisotropy will come out too low."
@@ -156,7 +148,7 @@ def _contrast(s: ResidualStatistics) -> Judgement:
 
 def _mean_change(s: ResidualStatistics, floor_corrected: bool) -> Judgement:
     worst = float(np.nanmax(np.abs(s.mean_change))) if np.isfinite(s.mean_change).any() else 0.0
-    level, advice = _level(worst, MEAN_CHANGE), ""
+    level, advice = level_of(worst, MEAN_CHANGE), ""
     sentence = "The mean signal of every shell was kept."
     if level != "good":
         sentence = f"The mean signal of a shell changed by up to {100 * worst:.1f} %."
@@ -177,7 +169,7 @@ def _mean(s: ResidualStatistics, floor_corrected: bool) -> Judgement:
     level, sentence, advice = "good", "No volume was shifted up or down.", ""
     if off.size:
         level = "note" if floor_corrected else "warning"
-        sentence = f"The residual's mean is not 0 in {_volume_list(off)}."
+        sentence = f"The residual's mean is not 0 in {volume_list(off)}."
         advice = "Expected: the Rician floor was taken off." if floor_corrected else (
             "Those volumes became brighter or darker as a whole; check them by eye.")  # fmt: skip
     return Judgement("residual-mean", "Mean of the residual, worst volume", level,
@@ -185,7 +177,7 @@ def _mean(s: ResidualStatistics, floor_corrected: bool) -> Judgement:
 
 
 def _magnitude(s: ResidualStatistics) -> Judgement:
-    level, advice = _level(abs(s.magnitude_correlation), MAGNITUDE_CORRELATION), ""
+    level, advice = level_of(abs(s.magnitude_correlation), MAGNITUDE_CORRELATION), ""
     sentence = "The residual is equally strong in bright and dark tissue."
     if level != "good":
         place = "bright" if s.magnitude_correlation > 0 else "dark"
@@ -194,22 +186,6 @@ def _magnitude(s: ResidualStatistics) -> Judgement:
     return Judgement("residual-strength", "Correlation of |residual| and image", level,
                      f"{s.magnitude_correlation:+z.3f}", f"0 ± {MAGNITUDE_CORRELATION[0]}",
                      sentence, advice)  # fmt: skip
-
-
-def _volumes(s: ResidualStatistics) -> Judgement:
-    large = s.ratio_per_volume > VOLUME_RATIO
-    follows = np.abs(s.correlation_per_volume) > VOLUME_CORRELATION
-    off, low = np.flatnonzero(large | follows), np.flatnonzero(s.ratio_per_volume < RATIO_LOW)
-    level, sentence, advice = "good", "No single volume stands out.", ""
-    if off.size:
-        level, sentence = "warning", f"The residual stands out in {_volume_list(off)}."
-        advice = "Look at them: motion, a drop-out, or a volume that has no like (a lone b=0)."
-    elif low.size and s.ratio >= RATIO_LOW:  # if all are low, the first judgement has said so
-        level, sentence = "note", f"Most of the noise is still in {_volume_list(low)}."
-    return Judgement("single-volumes", "Volumes that stand out", level,
-                     f"{off.size} too large, {low.size} too small",
-                     f"none; sd / σ {RATIO_LOW} to {VOLUME_RATIO}, correlation "
-                     f"up to {VOLUME_CORRELATION}", sentence, advice)  # fmt: skip
 
 
 def _above_b0(s: ResidualStatistics) -> Judgement:
@@ -241,17 +217,3 @@ def _values(s: ResidualStatistics) -> Judgement:
         level, sentence = "note", "Some values are below 0, as an unbiased estimate may be."
         advice = "Logarithms need a clip at a small positive value; tensor fits do that themselves."
     return Judgement("values", title, level, measured, expected, sentence, advice)
-
-
-def shell_name(b: float) -> str:
-    """A shell in words, from its mean b-value in s/mm² (NaN: no b-values known)."""
-    if not np.isfinite(b):
-        return "all volumes"
-    return "b=0" if b <= 50 else f"b={round(b / 5) * 5:.0f}"
-
-
-def _volume_list(indices: np.ndarray, longest: int = 6) -> str:
-    """Volumes by their number from 0, cut short."""
-    names = ", ".join(str(i) for i in indices[:longest])
-    more = f" and {indices.size - longest} more" if indices.size > longest else ""
-    return f"volume{'s' if indices.size > 1 else ''} {names}{more} (counted from 0)"

@@ -57,7 +57,7 @@ class Method(Protocol):
 
     name: ClassVar[str]
     paper: ClassVar[str]
-    needs: ClassVar[str]  # in words
+    needs: ClassVar[str]  # in words; a method that wants many volumes has `best_volumes`, too
     summary: ClassVar[str]  # in words
     presets: ClassVar[dict[str, dict[str, Any]]]
 

@@ -77,7 +77,8 @@ class Ddm2:
 
     name: ClassVar[str] = "ddm2"
     paper: ClassVar[str] = "Xiang et al. 2023, arXiv:2302.03018"
-    needs: ClassVar[str] = "3 volumes or more of one b-value, better 10"
+    best_volumes: ClassVar[int] = 10  # from here on; checks and sentences ask here
+    needs: ClassVar[str] = f"3 volumes or more of one b-value, better {best_volumes}"
     assumes_white: ClassVar[bool] = False
     summary: ClassVar[str] = "diffusion chain entered at the scan's own noise level"
     after_learning: ClassVar[tuple[str, ...]] = (

@@ -74,7 +74,8 @@ class DiFusion:
 
     name: ClassVar[str] = "difusion"
     paper: ClassVar[str] = "Wu et al. 2025, arXiv:2501.13514"
-    needs: ClassVar[str] = "2 volumes or more of one b-value, better 10"
+    best_volumes: ClassVar[int] = 10  # from here on; checks and sentences ask here
+    needs: ClassVar[str] = f"2 volumes or more of one b-value, better {best_volumes}"
     dimensions: ClassVar[int] = 2
     assumes_white: ClassVar[bool] = False
     summary: ClassVar[str] = "late diffusion steps between two volumes of the scan"

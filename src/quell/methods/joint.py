@@ -90,7 +90,10 @@ class Joint:
 
     name: ClassVar[str] = "joint"
     paper: ClassVar[str] = "quell; loss of Tu et al. 2025, arXiv:2505.05631"
-    needs: ClassVar[str] = "one image or more of one anatomy; 12 or more to be at its best"
+    best_volumes: ClassVar[int] = 12  # from here on; checks and sentences ask here
+    needs: ClassVar[str] = (
+        f"one image or more of one anatomy; {best_volumes} or more to be at its best"
+    )
     units: ClassVar[str] = "sigma"
     takes_one_image: ClassVar[bool] = True
     is_posterior_mean: ClassVar[bool] = True  # so its derivative tells how sure it is

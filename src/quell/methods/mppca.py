@@ -55,7 +55,8 @@ class MpPca:
 
     name: ClassVar[str] = "mppca"
     paper: ClassVar[str] = "Veraart et al. 2016, NeuroImage 142:394; Gavish and Donoho 2017"
-    needs: ClassVar[str] = "15 volumes or more, neither smoothed nor interpolated"
+    best_volumes: ClassVar[int] = 15  # from here on; checks and sentences ask here
+    needs: ClassVar[str] = f"{best_volumes} volumes or more, neither smoothed nor interpolated"
     units: ClassVar[str] = "scanner"
     maps: ClassVar[tuple[str, ...]] = ("noise", "rank")  # kept beside the result
     summary: ClassVar[str] = "principal components of patches, shrunk by random matrix theory"

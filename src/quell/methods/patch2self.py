@@ -37,7 +37,8 @@ class Patch2Self:
 
     name: ClassVar[str] = "patch2self"
     paper: ClassVar[str] = "Fadnavis et al. 2020, arXiv:2011.01355"
-    needs: ClassVar[str] = "10 volumes or more in a group (b=0 and the rest are apart)"
+    best_volumes: ClassVar[int] = 10  # from here on; checks and sentences ask here
+    needs: ClassVar[str] = f"{best_volumes} volumes or more in a group (b=0 and the rest are apart)"
     units: ClassVar[str] = "scanner"
     assumes_white: ClassVar[bool] = False
     summary: ClassVar[str] = "linear regression of each volume on the others"

@@ -32,7 +32,8 @@ class Wiener:
 
     name: ClassVar[str] = "wiener"
     paper: ClassVar[str] = "Wiener 1949, over principal components of the volumes"
-    needs: ClassVar[str] = "12 volumes or more of one anatomy; takes little off fewer"
+    best_volumes: ClassVar[int] = 12  # from here on; checks and sentences ask here
+    needs: ClassVar[str] = f"{best_volumes} volumes or more of one anatomy; takes little off fewer"
     units: ClassVar[str] = "sigma"
     assumes_white: ClassVar[bool] = False
     summary: ClassVar[str] = "principal components, each shrunk by its noise; seconds, no training"

@@ -3,11 +3,16 @@
 import numpy as np
 
 from ..checks import Finding
+from ..series import Series
+from .anatomy import anatomy_of
 from .components import FEW_VOLUMES
 from .model import NoiseModel
 
 CORRELATED = 0.1  # of neighbours; above it, noise is not white
 AIR_MAYBE_TOO_QUIET, AIR_TOO_QUIET = 1.35, 2.5  # head over air: a note; a warning
+# Noise map against image beyond smooth profiles, correlation and slope. Maps of coils and of
+# parallel imaging stay below .36 and .18; ventricles with twice the noise come to .58 and .52.
+ANATOMY_SEEN, ANATOMY_CLEAR = (0.4, 0.2), (0.5, 0.45)  # a note; a warning
 
 
 def describe_noise(noise: NoiseModel, mask: np.ndarray) -> str:
@@ -20,12 +25,21 @@ def describe_noise(noise: NoiseModel, mask: np.ndarray) -> str:
     )
 
 
-def remarks(noise: NoiseModel, takes_white: str = "") -> list[Finding]:
+def remarks(
+    noise: NoiseModel,
+    takes_white: str = "",
+    series: Series | None = None,
+    mask: np.ndarray | None = None,
+) -> list[Finding]:
     """What the noise model says about the scan.
 
     takes_white  name of the method in use, where that takes noise to be white
+    series       the scan, to compare the noise map with
+    mask         (X, Y, Z) bool, where to compare; goes with the series
     """
     found = []
+    if series is not None and mask is not None:
+        found += _anatomy(noise, series, mask)
     if noise.is_upper_bound:
         found.append(
             Finding(
@@ -64,29 +78,49 @@ def remarks(noise: NoiseModel, takes_white: str = "") -> list[Finding]:
         found.append(
             Finding(
                 "no-noise-bulk",
-                "warning",
+                "warning" if takes_white else "note",
                 "the smallest components of the series are not equally strong, so some may not be "
                 "noise: the scan may be smoothed, interpolated or already denoised",
-                "denoise the scan as it left the scanner",
+                f"{takes_white} takes the noise to be white: use joint, or denoise the raw scan"
+                if takes_white
+                else "nothing, if this is the scan as acquired; else denoise that",
             )
         )
-    if max(abs(c) for c in noise.lag_one()) > CORRELATED:
-        x, y, z = noise.lag_one()
-        seen = f"the noise of neighbouring voxels correlates by {x:.2f} / {y:.2f} / {z:.2f} (x/y/z)"
-        found.append(
-            Finding(
-                "white-noise-assumed",
-                "warning",
-                f"{seen}, and {takes_white} takes it to be white: it leaves part of it, or takes "
-                "signal with it",
-                "use a method that knows the correlation, such as joint",
-            )
-            if takes_white
-            else Finding(
-                "correlated-noise",
-                "note",
-                seen,
-                "nothing to do: the default method uses it; methods that assume white noise lose",
-            )
+    return found + _correlation(noise, takes_white)
+
+
+def _correlation(noise: NoiseModel, takes_white: str) -> list[Finding]:
+    """Noise that neighbours share, and whether the method can take it."""
+    if max(abs(c) for c in noise.lag_one()) <= CORRELATED:
+        return []
+    x, y, z = noise.lag_one()
+    seen = f"the noise of neighbouring voxels correlates by {x:.2f} / {y:.2f} / {z:.2f} (x/y/z)"
+    if takes_white:
+        sentence = f"{seen}, and {takes_white} takes it to be white: it leaves part of it, or "
+        sentence += "takes signal with it"
+        advice = "use a method that knows the correlation, such as joint"
+        return [Finding("white-noise-assumed", "warning", sentence, advice)]
+    advice = "nothing: it is measured and used; methods that assume white noise do worse"
+    return [Finding("correlated-noise", "note", seen, advice)]
+
+
+def _anatomy(noise: NoiseModel, series: Series, mask: np.ndarray) -> list[Finding]:
+    """A noise map that is higher in some tissue, or in fluid, than coils can make it."""
+    b0s = np.flatnonzero(series.is_b0)
+    shown = b0s if len(b0s) else np.arange(series.n_volumes)
+    image = np.abs(series.data[..., shown]).mean(axis=3, dtype=np.float64)
+    r, slope = anatomy_of(noise.sigma, image, mask)
+    if abs(r) < ANATOMY_SEEN[0] or abs(slope) < ANATOMY_SEEN[1]:
+        return []
+    is_clear = abs(r) > ANATOMY_CLEAR[0] and abs(slope) > ANATOMY_CLEAR[1]
+    place = "bright tissue and fluid, as in the ventricles," if slope > 0 else "dark tissue"
+    return [
+        Finding(
+            "noise-shows-anatomy",
+            "warning" if is_clear else "note",
+            f"the noise map shows anatomy: it is higher in {place} than coils explain "
+            f"(correlation {abs(r):.2f} beyond a smooth profile)",
+            "pulsation or motion counts as noise there: look at what was removed, or give a map "
+            "of a noise scan with --noise-in",
         )
-    return found
+    ]

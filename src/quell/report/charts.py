@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..evaluate import shells
+from ..evaluate.judgement import shell_name
+from ..evaluate.places import VOLUME_RATIO
 from ..evaluate.spectrum import ResidualSpectrum, residual_spectrum
-from ..evaluate.verdict import VOLUME_RATIO, shell_name
 from .facts import ReportFacts
 from .figures import DARK, DPI, LIGHT, Theme, add_legend, chart_axes, dress, png
 from .pictures import image_of

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from ..evaluate import shells
+from ..evaluate.judgement import shell_name
 from ..evaluate.spectrum import ResidualSpectrum
-from ..evaluate.verdict import shell_name
 from .charts import draw_power
 from .figures import LIGHT, add_legend, dress
 from .lettering import SMALL, shortened

@@ -34,7 +34,7 @@ class ReportFacts:
     uncertainty: np.ndarray | None = None  # (X, Y, Z, V) sd of the truth around the result
     spread: np.ndarray | None = None  # (X, Y, Z, V) sd of the result over samples, data units
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)  # (X, Y, Z) of the method's own
-    findings: Sequence[Mapping[str, str]] = ()  # of the checks: code, level, sentence, advice
+    findings: Sequence[Mapping[str, Any]] = ()  # of the checks, as `Finding.to_dict` gives them
     warnings: Sequence[str] = ()  # said during the run
     citations: Sequence[str] = ()  # the method's paper, the noise model's
     methods_paragraph: str = ""  # ready to paste

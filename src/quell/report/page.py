@@ -12,8 +12,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from ..evaluate import verdict
-from ..evaluate.outliers import outliers
+from ..checks import Finding
+from ..evaluate import headline, verdict
+from ..evaluate.outliers import with_dropouts
 from ..series import replacing
 from . import figures
 from .averages import average_maps, own_maps, pass_over
@@ -21,7 +22,7 @@ from .browse import browse
 from .charts import charts
 from .facts import ReportFacts
 from .shown import outlier_pictures, pictures
-from .summary import answers, facts_of_scan, listed, rows_of, verdict_of
+from .summary import answers, facts_of_scan, listed, places, rows_of
 from .tensors import tensor_maps_shown
 
 LIMITS = (
@@ -36,46 +37,43 @@ LIMITS = (
 HERE = Path(__file__).parent
 
 
-def write_report(path: Path, facts: ReportFacts) -> tuple[str, str]:
-    """Write the page, whole or not at all; the level and the sentence at its top.
+def write_report(path: Path, facts: ReportFacts) -> None:
+    """Write the page, whole or not at all.
 
     path   where to; an existing file is replaced only by a complete one
     facts  what to show
     """
-    text, verdict_said = _page_and_verdict(facts)
-    page = text.encode("utf-8", "backslashreplace")  # file names may hold bare bytes
+    page = page_of(facts).encode("utf-8", "backslashreplace")  # file names may hold bare bytes
     with replacing(path) as file:
         file.write(page)
-    return verdict_said
 
 
 def page_of(facts: ReportFacts) -> str:
     """The whole page as text."""
-    return _page_and_verdict(facts)[0]
-
-
-def _page_and_verdict(facts: ReportFacts) -> tuple[str, tuple[str, str]]:
-    judgements = verdict(facts.statistics, facts.floor_corrected)
+    findings = [Finding(**finding) for finding in facts.findings]
+    findings += [Finding("run", "warning", said, "") for said in facts.warnings]
+    judgements = verdict(facts.statistics, facts.floor_corrected, findings)
     view = figures.view_of(facts.mask, facts.affine)
     seen = pass_over(facts)
-    found = outliers(seen.slices, facts.bvals)
-    said = answers(facts, judgements, found, seen.slices)
-    level, sentence = verdict_of(judgements, said)
+    dropped = [cell for finding in findings if finding.is_fault for cell in finding.slices]
+    found = with_dropouts(facts.statistics.outliers, dropped, seen.slices)
     shown = pictures(facts, view)
     tensors, of_tensors = tensor_maps_shown(facts, view)
     script = (HERE / "browse.js").read_text("utf-8")
-    text = template("report.html.j2").render(
+    return template("report.html.j2").render(
         facts=facts,
         judgements=judgements,
-        level=level,
-        sentence=sentence,
-        answers=said,
+        verdict=headline(judgements, findings),
+        answers=answers(judgements, findings, found, seen.slices),
+        remarks=[finding for finding in findings if finding.level != "note"],
+        notes=[finding for finding in findings if finding.level == "note"],
         scan=facts.facts_of_scan or facts_of_scan(facts),
         pictures=shown,
         averages=[tile.tile(view) for tile in average_maps(facts, seen)],
         browse=browse(facts, shown[0]["volume"], view, shown[0]["limits"]),
         outliers=listed(found),
         n_outliers=len(found),
+        places=places(facts.statistics),
         outlier_pictures=outlier_pictures(facts, view, found),
         tensors=[tile.tile(view) for tile in tensors],
         of_tensors=of_tensors,
@@ -88,7 +86,6 @@ def _page_and_verdict(facts: ReportFacts) -> tuple[str, tuple[str, str]]:
         script=Markup(script),
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
     )
-    return text, (level, sentence)
 
 
 def template(name: str) -> Template:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from ..evaluate import shells
+from ..evaluate.judgement import shell_name
 from ..evaluate.outliers import Outlier
-from ..evaluate.verdict import shell_name
 from . import figures
 from .facts import ReportFacts
 from .pictures import RESIDUAL_WINDOW, image_of, number

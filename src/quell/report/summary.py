@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluate import Judgement, headline, shells
+from ..checks import Finding
+from ..evaluate import Judgement, ResidualStatistics, shells
+from ..evaluate.judgement import LEVELS, shell_name
 from ..evaluate.outliers import Outlier, SliceResiduals, share_of
-from ..evaluate.verdict import LEVELS, shell_name
 from .facts import ReportFacts
 from .pictures import number
 
@@ -17,8 +18,10 @@ STRUCTURE = {
     "residual-follows-image": "it follows the image",
     "residual-structure": "neighbours are more alike than the noise's",
     "residual-strength": "it is not equally strong in bright and dark tissue",
+    "clusters": "single volumes lost structure",
+    "finest-detail": "something was added",
 }
-MOST_LISTED = 12  # slices or volumes; more are counted
+MOST_LISTED = 12  # slices, volumes or places; more are counted
 
 
 @dataclass(frozen=True)
@@ -32,42 +35,38 @@ class Answer:
 
 
 def answers(
-    facts: ReportFacts,
     judgements: Sequence[Judgement],
+    findings: Sequence[Finding],
     found: Sequence[Outlier],
     residuals: SliceResiduals,
 ) -> list[Answer]:
-    """How much was removed, whether it has structure, what stands out, and what the checks said."""
+    """How much was removed, whether it has structure, what stands out, and what the checks said.
+
+    found  slices that stand out, with those that the checks found dark
+    """
     by_code = {j.code: j for j in judgements}
     size = by_code["residual-size"]
-    tissue = [by_code[code] for code in STRUCTURE if by_code[code].level in LEVELS[2:]]
+    tissue = [by_code[code] for code in STRUCTURE if by_code[code].level in LEVELS[2:]
+              or by_code[code].is_remark]  # fmt: skip
     volumes = by_code["single-volumes"]
     slices = "No slice stands out"
     if found:
         n, share = sum(len(o.slices) for o in found), 100 * share_of(found, residuals)
         slices = f"{n} slice{'s' * (n > 1)} ({share:.2g} %) stand{'s' * (n == 1)} out"
     if volumes.level == "warning":
-        slices = f"{slices}, and whole volumes" if found else "Whole volumes stand out"
-    serious = [f for f in facts.findings if f["level"] in LEVELS[2:]]
-    n = len(serious) + len(facts.warnings)
+        slices = f"{slices}; volumes: {volumes.measured}" if found else _capital(volumes.measured)
+    standing = [by_code[code].level for code in ("single-volumes", "slices")]
+    faults = [f.level for f in findings if f.is_fault and f.slices]
+    serious = [f.level for f in findings if f.level in LEVELS[2:]]
+    n = len(serious)
     return [
         Answer(size.level, "Removed", f"{size.measured} times the noise", "averages"),
         Answer(_worst(j.level for j in tissue), "Structure in what was removed",
                _capital(", ".join(STRUCTURE[j.code] for j in tissue)) or "None found", "noise"),
-        Answer("warning" if found else _worst([volumes.level]), "Slices and volumes",
-               slices, "outliers"),
-        Answer(_worst(["warning" for _ in facts.warnings] + [f["level"] for f in serious]),
-               "Checks of the scan", f"{n} remark{'s' * (n > 1)}" if n else "Nothing found",
-               "findings"),
+        Answer(_worst(standing + faults), "Slices and volumes", slices, "outliers"),
+        Answer(_worst(serious), "Checks of the scan",
+               f"{n} remark{'s' * (n > 1)}" if n else "Nothing found", "findings"),
     ]  # fmt: skip
-
-
-def verdict_of(judgements: list[Judgement], said: Sequence[Answer]) -> tuple[str, str]:
-    """The level of the page, and the sentence at its top."""
-    level, sentence = headline(judgements)
-    if level == "good" and any(answer.level in LEVELS[2:] for answer in said):
-        return "note", "What was removed looks like noise, but something in the scan needs a look."
-    return level, sentence
 
 
 def listed(found: Sequence[Outlier]) -> list[tuple[str, str, str, str]]:
@@ -79,8 +78,17 @@ def listed(found: Sequence[Outlier]) -> list[tuple[str, str, str, str]]:
             slices += f" and {more} more" if more > 0 else ""
         if outlier.is_whole:
             slices = f"most of it ({len(outlier.slices)} of {outlier.n_slices} slices)"
-        rows.append((str(outlier.volume), slices, outlier.kind, f"{outlier.size:.2f}"))
+        size = f"{outlier.size:.2f}" if np.isfinite(outlier.size) else "–"
+        rows.append((str(outlier.volume), slices, outlier.kind, size))
     return rows
+
+
+def places(statistics: ResidualStatistics) -> list[tuple[str, str, str, str]]:
+    """Volume, voxel, extent and mean over σ of structure in single volumes, the strongest."""
+    return [
+        (str(c.volume), ", ".join(map(str, c.centre)), str(c.n_voxels), f"{c.amplitude:+.1f}")
+        for c in statistics.clusters[:MOST_LISTED]
+    ]
 
 
 def facts_of_scan(facts: ReportFacts) -> dict[str, str]:
