@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from conftest import correlated, generator
 from quell import noise as noise_model
 from quell import prior
-from quell.methods.joint import PRIOR, UNTRAINED, Components, Joint, estimate, with_voxels_on
+from quell.methods.joint import (
+    PRIOR,
+    UNTRAINED,
+    Components,
+    Joint,
+    estimate,
+    mean_of,
+    with_voxels_on,
+)
 from quell.noise import LAGS, NoiseModel
 from quell.record import referee, used
 from quell.run import Run
@@ -425,7 +433,7 @@ def test_the_referee_ranks_weights_as_the_true_error_does(small):
         share: {name: untrained[name].lerp(known[name], share) for name in known}
         for share in (0.0, 0.5, 0.8, 1.0)
     }
-    said = {share: joint.error(net, w, [space], run) for share, w in blends.items()}
+    said = {share: mean_of(joint.losses(net, w, [space], run)) for share, w in blends.items()}
     true = {}
     for share, weights in blends.items():
         state = {f"network.{name}": w for name, w in weights.items()}

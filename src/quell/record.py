@@ -101,9 +101,8 @@ def referee(kept: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def used(kept: Mapping[str, np.ndarray]) -> str:
-    """The candidate with the least error, which is the one that was used; "" where none was."""
-    errors = referee(kept)
-    return min(errors, key=errors.__getitem__, default="")
+    """The candidate that was used; "" where there were none."""
+    return list(referee(kept))[int(kept["used"])] if "used" in kept else ""
 
 
 def distance_curve(kept: Mapping[str, np.ndarray]) -> list[float]:

@@ -60,6 +60,8 @@ KEPT_CLUSTERS, KEPT_VOXELS = "kept clusters", "kept voxels"
 STARTS = ("auto", "prior", "scratch")
 TAU_OF_REFEREE = 0.5
 BATCHES_OF_REFEREE, WITHOUT_TRAINING = 12, 4  # prior and Wiener filter lie far apart
+PER_BLOCK, PATCHES_PER_BATCH = 36, 8  # voxels of a block that judge; blocks of a batch
+CERTAIN = 2.0  # standard errors by which a training has to be better than its start
 JUDGED_TIMES = 4  # on the way through a training
 UNTRAINED, PRIOR = "the global Wiener filter", "the prior as it is"
 TRAINED = {
@@ -150,8 +152,8 @@ class Joint:
         candidates = {UNTRAINED: {name: w.clone() for name, w in net.state_dict().items()}}
         if (prior := self.prior()) is not None:
             candidates[PRIOR] = prior
-        errors = {name: self.error(net, w, judging, run) for name, w in candidates.items()}
-        best = min(errors, key=errors.__getitem__)
+        losses = {name: self.losses(net, w, judging, run) for name, w in candidates.items()}
+        best = min(losses, key=lambda name: mean_of(losses[name]))
         net.load_state_dict(candidates[best])
         if steps:
             candidates[TRAINED[best]] = train(
@@ -161,12 +163,15 @@ class Joint:
                 Training(steps, parts=run.parts, judge_every=max(25, steps // JUDGED_TIMES)),
                 run,
                 as_state=partial(named, "network"),
-                judge=lambda net: self.judged(net, judging, run),
+                judge=lambda net: mean_of(self.judged(net, judging, run)),
             )
-            errors[TRAINED[best]] = self.error(net, candidates[TRAINED[best]], judging, run)
-            best = min(errors, key=errors.__getitem__)
-        for name, error in errors.items():
-            run.keep(f"referee {name}", np.array(error))
+            trained, start = TRAINED[best], best
+            losses[trained] = self.losses(net, candidates[trained], judging, run)
+            if is_surely_less(losses[trained], losses[start], n_blocks(judging)):
+                best = trained
+        for name, found in losses.items():
+            run.keep(f"referee {name}", np.array(mean_of(found)))
+        run.keep("used", np.array(list(losses).index(best)))
         few = "; the mask is too small to train on" if self.steps and not steps else ""
         run.voice.say(f"joint: used {best}{few}")
         return named("network", candidates[best])
@@ -258,8 +263,10 @@ class Joint:
         return known, judging
 
     @torch.no_grad()
-    def error(self, net: UNet, weights: State, judging: "list[Components]", run: Run) -> float:
-        """The validation loss of some weights, on voxels that the training does not learn from.
+    def losses(
+        self, net: UNet, weights: State, judging: "list[Components]", run: Run
+    ) -> np.ndarray:
+        """The validation losses of some weights, on voxels that the training does not learn from.
 
         But for a constant it is the squared error of h against the clean scan at this noise
         level, so the least is the best, whoever trained it on what.
@@ -268,17 +275,18 @@ class Joint:
         net.to(run.device)
         return self.judged(net, judging, run)
 
-    def judged(self, net: Network, judging: "list[Components]", run: Run) -> float:
-        """The same of a network as it is: patches and noise are the same for all."""
-        fixed = replace(self, tau_min=TAU_OF_REFEREE, tau_max=TAU_OF_REFEREE)
-        found = n_found = 0.0
+    def judged(self, net: Network, judging: "list[Components]", run: Run) -> np.ndarray:
+        """The same of a network as it is: loss and voxels of every batch, (batches, 2).
+
+        Patches and noise are the same for all networks.
+        """
+        fixed, found = replace(self, tau_min=TAU_OF_REFEREE, tau_max=TAU_OF_REFEREE), []
         for n in range(BATCHES_OF_REFEREE if self.steps else WITHOUT_TRAINING):
             rng = run.rng("referee", n)
             batch = self.draw(judging, rng).to(run.device)
-            n_voxels = float(batch.mask.sum())
-            found += n_voxels * float(fixed.loss(net, batch, judging[batch.scan], rng))
-            n_found += n_voxels
-        return found / n_found
+            loss = float(fixed.loss(net, batch, judging[batch.scan], rng))
+            found.append((loss, float(batch.mask.sum())))
+        return np.array(found)
 
     def restore(self, net: Network, x: Tensor, space: "Components") -> Tensor:
         """Clean volumes of one slice, x (1, K, SLAB, H, W) -> (1, V, H, W)."""
@@ -389,6 +397,27 @@ class Components:
     def rotate_back(self, x: Tensor) -> Tensor:
         """(B, K, H, W) -> (B, V, H, W); components left out stay at their mean."""
         return torch.einsum("bkhw,vk->bvhw", x, self.U) + self.mean[:, None, None]
+
+
+def mean_of(losses: np.ndarray) -> float:
+    """The mean loss over the voxels of all batches; losses (batches, 2)."""
+    return float(np.average(losses[:, 0], weights=losses[:, 1]))
+
+
+def n_blocks(spaces: "list[Components]") -> int:
+    """How many blocks of voxels judge: neighbours share noise and anatomy."""
+    return max(1, sum(int(np.count_nonzero(space.where)) for space in spaces) // PER_BLOCK)
+
+
+def is_surely_less(one: np.ndarray, other: np.ndarray, n_blocks: int) -> bool:
+    """Whether one's losses (batches, 2) are less than the other's by more than chance makes.
+
+    Batches that show the same few blocks again tell less than their number: as many as blocks.
+    """
+    difference = one[:, 0] - other[:, 0]
+    n_told = min(len(difference), max(1, n_blocks / PATCHES_PER_BATCH))
+    chance = float(difference.std(ddof=1)) / np.sqrt(n_told)
+    return mean_of(one) - mean_of(other) < -CERTAIN * chance
 
 
 def keep_clusters(
