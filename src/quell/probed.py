@@ -90,14 +90,15 @@ class Found:
     """What a probe found.
 
     seconds  of all runs of the method
-    beside   the most variance that others add to a structure's volumes, over the noise's
+    beside   the most variance that others add to a structure's volumes, over the noise's: of
+             structures in some volumes, and of those in all
     """
 
     rows: list[ProbeRow]
     measured: Measured
     n_volumes: int
     n_scans: int
-    beside: float
+    beside: tuple[float, float]
     seconds: float
     shown: "Shown | None" = None
 
@@ -241,17 +242,19 @@ def probe_file(asked: Probing, options: Options, command: str, voice: Voice) -> 
 
 
 def _measured(probes: Iterator[Probe], runner: Runner, noise: NoiseModel, voice: Voice) -> Found:
-    measured, beside, seconds, n, shown = Measured([], []), 0.0, 0.0, 0, None
+    measured, beside, seconds, n, shown = Measured([], []), [(0.0, 0.0)], 0.0, 0, None
     for n, probe in enumerate(probes, start=1):
         voice.say(f"scan {n} with {len(probe.blobs)} structures: {runner.name}")
         start = time.perf_counter()
         before, after = runner.pair(probe)
         seconds += time.perf_counter() - start
         measured = measured.with_more(probe.measure(before, after))
-        beside = max(beside, probe.beside)
+        beside.append(probe.beside)
         shown = shown or _shown(probe, before, after)
     rows = measured.rows(noise.covariance)
-    return Found(rows, measured, before.shape[3], n, beside, seconds, shown)
+    most = np.max(beside, axis=0)
+    others = (float(most[0]), float(most[1]))
+    return Found(rows, measured, before.shape[3], n, others, seconds, shown)
 
 
 def _shown(probe: Probe, before: np.ndarray, after: np.ndarray) -> "Shown":
@@ -307,7 +310,10 @@ def record_of(
             for blob, said in found.measured.responses
         ],
         "scans_with_structures": found.n_scans,
-        "variance_of_others": plain(found.beside),
+        "variance_of_others": {
+            "in_some_volumes": plain(found.beside[0]),
+            "in_all": plain(found.beside[1]),
+        },
         "seed": options.seed,
         "seconds": round(found.seconds, 1),
         "command": command,
@@ -330,8 +336,9 @@ def facts_of(
         "uniform strength, far apart. A kind for which there was no room is not in the table.",
         f"Noise: {describe_noise(noise, scan.where).removeprefix('noise: ')}. The measured value "
         f"with a structure is {law}; the noise stays the same.",
-        f"Other structures add at most {found.beside:.3f} of the noise variance to a structure's "
-        "volumes, so that a method that looks at the whole scan finds each nearly alone.",
+        f"Other structures add at most {found.beside[0]:.3f} of the noise variance to a "
+        f"structure's volumes, those in all volumes {found.beside[1]:.3f}, so that a method that "
+        "looks at the whole scan finds each nearly alone.",
     ]
     if isinstance(runner, OwnMethod) and trains(runner.method):
         notes.append(

@@ -26,8 +26,10 @@ from .simulate.placing import Room, room_in
 RADII = (1.9, 2.5, 3.5)  # voxels: 27, 81 and 179 of them
 SMALLEST = 1.0  # 7 voxels, where none of these fits into the mask
 STRENGTHS = (3.0, 5.0, 10.0)  # units of the noise
+STRENGTHS_OF_ALL = (1.0, 3.0, 5.0)  # of what all volumes show, which is easier to see
 ONE = Kind(2.5, 5.0, 1)  # of the short form: 81 voxels at 5 sigma in one volume
 EACH, EACH_OF_ONE = 4, 8  # structures of a kind
+CLOSE = 0.5  # share of the usual gaps where a kind would have no place else
 MOST_SCANS = 2  # with structures
 NO_ROOM = "the mask has no room for a structure of 7 voxels; give a larger mask"
 
@@ -41,7 +43,8 @@ class Probe:
     blobs  what was added
     data   (X, Y, Z, V)  the scan with them
     phase  (X, Y, Z, V)  of the signal, of complex data; else None
-    beside the most variance that others add to a blob's volumes, over the noise's
+    beside the most variance that others add to a blob's volumes, over the noise's: of those in
+           some volumes, and of those in all
     """
 
     scan: Series
@@ -49,7 +52,7 @@ class Probe:
     blobs: list[Blob]
     data: np.ndarray
     phase: np.ndarray | None
-    beside: float
+    beside: tuple[float, float]
 
     @property
     def probed(self) -> Series:
@@ -189,7 +192,8 @@ def all_kinds(scan: Series, radii: Sequence[float]) -> list[Kind]:
     """Every size, strength and number of volumes that a scan has room for, one volume first."""
     V = scan.n_volumes
     counts = [1, *([V] if V > 1 else []), *([4] if V > 4 else [])]
-    return [Kind(r, strength, k) for k in counts for r, strength in product(radii, STRENGTHS)]
+    strengths = {k: STRENGTHS_OF_ALL if k == V > 1 else STRENGTHS for k in counts}
+    return [Kind(r, A, k) for k in counts for r, A in product(radii, strengths[k])]
 
 
 def probes_of(
@@ -217,13 +221,18 @@ def probes_of(
         room, radii = room_in(scan, noise, [SMALLEST], rng), [SMALLEST]
     kinds = [kind for kind in only or all_kinds(scan, radii) if kind.radius in radii]
     kinds = [kind for kind in kinds if kind.volumes in room.groups]
+    kinds.sort(key=lambda kind: (kind.radius, kind.strength) != (ONE.radius, ONE.strength))
     rooms = [
         replace(room, added=room.added.copy(), least=room.least.copy(), taken=[])
         for _ in range(n_scans)
     ]
     for turn in range(each):
-        for kind in kinds:
-            _put(rooms, kind, turn, rng)
+        for i, kind in enumerate(kinds):
+            _put(rooms, kind, turn, i, rng)
+    there = {blob.kind for one in rooms for blob in one.taken}
+    for i, kind in enumerate(kinds):  # a small mask: closer rather than not at all
+        if kind not in there:
+            _put(rooms, kind, 0, i, rng, CLOSE)
     if not any(one.taken for one in rooms):
         raise InputError(NO_ROOM)
     for one in rooms:
@@ -232,12 +241,14 @@ def probes_of(
             yield Probe(scan, noise, one.taken, data, phase, one.beside())
 
 
-def _put(rooms: list[Room], kind: Kind, turn: int, rng: np.random.Generator) -> None:
-    """One structure in the scan whose turn it is, or in another."""
+def _put(
+    rooms: list[Room], kind: Kind, turn: int, i: int, rng: np.random.Generator, gaps: float = 1.0
+) -> None:
+    """One structure of the i-th kind in the scan whose turn it is, or in another."""
     first = turn % len(rooms)
-    is_edge = (turn // len(rooms) + first) % 2 == 0
+    is_edge = (turn // len(rooms) + first + i) % 2 == 0
     for room in (*rooms[first:], *rooms[:first]):
-        if room.put(kind, is_edge, rng) is not None:
+        if room.put(kind, is_edge, rng, gaps) is not None:
             return
 
 

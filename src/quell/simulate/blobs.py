@@ -22,6 +22,7 @@ from scipy import ndimage
 from ..noise import NoiseModel
 
 ANGLES = 256  # at which the density of θ is computed
+NEAR = (5, 5, 3)  # voxels; fewer would take noise for signal where there is none
 WIDTHS = 6.0  # of that density; the rest of the circle is empty
 
 
@@ -123,12 +124,13 @@ def sigma_of(noise: NoiseModel, blob: Blob) -> np.ndarray:
 
 
 def _signal(data: np.ndarray, blob: Blob, noise: NoiseModel) -> np.ndarray:
-    """(n, k) the signal S at a blob's voxels, from the mean square of 3 x 3 x 3 around each."""
-    low = np.maximum(blob.voxels.min(axis=1) - 1, 0)
-    high = np.minimum(blob.voxels.max(axis=1) + 2, data.shape[:3])
+    """(n, k) the signal S at a blob's voxels, from the mean square of `NEAR` around each."""
+    beyond = np.array(NEAR) // 2
+    low = np.maximum(blob.voxels.min(axis=1) - beyond, 0)
+    high = np.minimum(blob.voxels.max(axis=1) + beyond + 1, data.shape[:3])
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     power = data[box][..., blob.volumes].astype(np.float64) ** 2
-    mean = ndimage.uniform_filter(power, (3, 3, 3, 1), mode="nearest")
+    mean = ndimage.uniform_filter(power, (*NEAR, 1), mode="nearest")
     x, y, z = blob.voxels - low[:, None]
     floor = 2 * noise.n_coils * sigma_of(noise, blob) ** 2
     return np.asarray(np.sqrt(np.maximum(mean[x, y, z] - floor, 0)))

@@ -5,8 +5,8 @@ Idea    One run of a denoiser answers for many blobs if none helps or hinders an
 Trap    A method that looks at the whole scan sees the variance that a blob adds to its volume over
         the mask, A² n / N_mask: with many in a volume each would be kept for the others' sake. So
         what others add to a blob's volumes stays below `MOST_BESIDE` of the noise variance, and a
-        blob that can't be put is left out. Blobs in all volumes do not count: what they add lies
-        along the mean of the volumes, where the anatomy is.
+        blob that can't be put is left out. What blobs in all volumes add lies along the mean of the
+        volumes, where the anatomy is, and is counted by itself, up to `MOST_BESIDE_ALL`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ from .blobs import Blob, Kind, ball
 
 AROUND = 3  # voxels around a blob in which what it spreads is measured
 GAP, GAP_TOGETHER = AROUND, 2 * AROUND  # between blobs of different volumes, of one volume
-MOST_BESIDE = 0.05  # of the noise variance, that other blobs add to a blob's volumes
+MOST_BESIDE = 0.02  # of the noise variance, that other blobs add to a blob's volumes
+MOST_BESIDE_ALL = 0.1  # the same of blobs in all volumes
 MOST_PLACES = 4000  # of a size and an anatomy that are considered
 SHARE = 3  # edges are the steepest third of the places, flat tissue the flattest
 
@@ -35,7 +36,10 @@ class Room:
     places    radius, is_edge: (3, P) middles that a ball of that size fits around
     groups    volumes: (G, volumes) those that one blob may be seen in
     n_voxels  of the mask
-    added     (V,)  variance that blobs add to each volume, over the noise's
+    added     (2, V)  variance that blobs add to each volume, over the noise's: those in some
+              volumes, and those in all
+    least     (2, V)  of the weakest of them
+    taken     blobs that were put
     """
 
     shape: tuple[int, int, int]
@@ -43,52 +47,60 @@ class Room:
     groups: dict[int, np.ndarray]
     n_voxels: int
     added: np.ndarray
-    least: np.ndarray  # (V,) of the weakest of them
+    least: np.ndarray
     taken: list[Blob] = field(default_factory=list)
 
-    def put(self, kind: Kind, is_edge: bool, rng: np.random.Generator) -> Blob | None:
-        """One more blob where it disturbs no other; None where there is no such place."""
+    def put(
+        self, kind: Kind, is_edge: bool, rng: np.random.Generator, gaps: float = 1.0
+    ) -> Blob | None:
+        """One more blob where it disturbs no other; None where there is no such place.
+
+        gaps  share of the usual ones that is left between blobs
+        """
         places = self.places.get((kind.radius, is_edge))
         if places is None or not places.shape[1]:
             return None
         offsets = ball(kind.radius, self.shape[2])
         groups = self.groups[kind.volumes]
-        more = self._adds(kind, offsets.shape[1])
-        for g in np.lexsort((rng.random(len(groups)), self.added[groups].max(axis=1))):
+        own = int(kind.volumes == self.added.shape[1])  # of all volumes
+        more = kind.strength**2 * offsets.shape[1] / self.n_voxels
+        for g in np.lexsort((rng.random(len(groups)), self.added[own][groups].max(axis=1))):
             volumes = groups[g]
-            if not self._is_free(volumes, more):
+            if not self._is_free(own, volumes, more):
                 continue
-            left = np.flatnonzero(self._is_apart(places, kind.radius, volumes))
+            left = np.flatnonzero(self._is_apart(places, kind.radius, volumes, gaps))
             if left.size:
                 centre = places[:, left[rng.integers(left.size)]]
                 blob = Blob(kind, centre[:, None] + offsets, volumes, is_edge)
                 self.taken.append(blob)
-                self.added[volumes] += more
-                self.least[volumes] = np.minimum(self.least[volumes], more or np.inf)
+                self.added[own, volumes] += more
+                self.least[own, volumes] = np.minimum(self.least[own, volumes], more)
                 return blob
         return None
 
-    def beside(self) -> float:
-        """The largest variance that others add to a blob's volumes, over the noise's."""
-        seen = self.least < np.inf
-        return float((self.added - self.least)[seen].max(initial=0.0))
+    def beside(self) -> tuple[float, float]:
+        """The most variance that others add to a blob's volumes, over the noise's.
 
-    def _adds(self, kind: Kind, n: int) -> float:
-        is_all = kind.volumes == len(self.added) > 1
-        return 0.0 if is_all else kind.strength**2 * n / self.n_voxels
+        Of blobs in some volumes, and of those in all.
+        """
+        others = np.where(self.least < np.inf, self.added - self.least, 0.0).max(axis=1)
+        return float(others[0]), float(others[1])
 
-    def _is_free(self, volumes: np.ndarray, more: float) -> bool:
-        if not more or len(self.added) == 1:  # one image: nothing is shared between volumes
+    def _is_free(self, own: int, volumes: np.ndarray, more: float) -> bool:
+        if self.added.shape[1] == 1:  # one image: there is nothing to be shared between volumes
             return True
-        least = np.minimum(self.least[volumes], more)
-        return bool((self.added[volumes] + more - least <= MOST_BESIDE).all())
+        least = np.minimum(self.least[own, volumes], more)
+        beside = self.added[own, volumes] + more - least
+        return bool((beside <= (MOST_BESIDE, MOST_BESIDE_ALL)[own]).all())
 
-    def _is_apart(self, places: np.ndarray, radius: float, volumes: np.ndarray) -> np.ndarray:
+    def _is_apart(
+        self, places: np.ndarray, radius: float, volumes: np.ndarray, gaps: float
+    ) -> np.ndarray:
         """(P,) bool, whether a ball there keeps its distance from all others."""
         apart = np.ones(places.shape[1], dtype=bool)
         for other in self.taken:
             together = np.isin(volumes, other.volumes).any()
-            least = radius + other.kind.radius + (GAP_TOGETHER if together else GAP)
+            least = radius + other.kind.radius + gaps * (GAP_TOGETHER if together else GAP)
             away = ((places - other.centre[:, None]) ** 2).sum(axis=0)
             apart &= away > least**2
         return apart
@@ -119,7 +131,7 @@ def room_in(
             few = rng.permutation(chosen)[:MOST_PLACES]
             places[radius, is_edge] = middles[:, few]
     return Room((x, y, z), places, groups_of(scan), int(where.sum()),
-                np.zeros(scan.n_volumes), np.full(scan.n_volumes, np.inf))  # fmt: skip
+                np.zeros((2, scan.n_volumes)), np.full((2, scan.n_volumes), np.inf))  # fmt: skip
 
 
 def groups_of(scan: Series) -> dict[int, np.ndarray]:
