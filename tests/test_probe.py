@@ -148,6 +148,17 @@ def test_gaussian_data_grow_by_the_strength_and_nothing_else_changes(scan):
     assert np.allclose(probe.data - scan.data, grown, atol=1e-3)
 
 
+def test_a_volume_of_more_noise_has_stronger_structures(scan):
+    levels = np.linspace(1, 3, V)
+    noise = replace(noise_of(SHAPE), levels=levels)
+    probe = short_probe(scan, noise, np.random.default_rng(0))
+    for blob in probe.blobs:
+        more = (probe.data - scan.data)[tuple(blob.voxels)][:, blob.volumes]
+        assert more.mean() == pytest.approx(5 * SIGMA * levels[blob.volumes[0]], rel=1e-3)
+    (row,) = probe.measure(scan.data, probe.data).rows(noise.covariance)
+    assert row.kept.mean == pytest.approx(1, abs=1e-4)
+
+
 def test_in_complex_data_a_structure_has_the_phase_of_the_signal(scan):
     phase = np.exp(1j * np.linspace(0, 3, SHAPE[0])[:, None, None, None]).astype(np.complex64)
     phase = np.broadcast_to(phase, scan.data.shape)

@@ -203,7 +203,7 @@ def _probed(
         probe = short_probe(given, result.noise, rng, phase)
         alike = replace(options, probe=False, uncertainty=False, strict=False)
         again = denoise(probe.probed, alike, noise_model=result.noise, state=state)
-    except InputError:
+    except (InputError, MemoryError, torch.OutOfMemoryError):  # the result itself is there
         return None
     (row,) = probe.measure(result.denoised, again.denoised).rows(result.noise.covariance)
     return row if np.isfinite(row.kept.mean) else None

@@ -34,7 +34,7 @@ from .options import Options, refuse_options, refuse_scan
 from .pipeline import Result, denoise, known
 from .probing import EACH, MOST_SCANS, ONE, Measured, Probe, ProbeRow, plain, probes_of
 from .record import as_json, settings_of, versions
-from .run import Run, State, Voice, set_threads
+from .run import Run, Silent, State, Voice, set_threads
 from .series import InputError, Series, load, load_map, replacing, write_nifti
 
 if TYPE_CHECKING:
@@ -202,6 +202,26 @@ class Program:
             return read_result(out, self.scan)
         except InputError as error:
             raise InputError(f"{self.program.name}: {error}") from None
+
+
+def probe_scan(scan: Series, options: Options, voice: Voice | None = None) -> Found:
+    """What a method of quell would erase on a scan.
+
+    scan     from `quell.load`; not changed
+    options  the method, its seed, device and threads, and the noise of the scan
+    voice    told how far it is
+
+    Raises InputError for a scan or a method that can't be used.
+    """
+    method, _ = refuse_options(options)
+    refuse_scan(scan, method)
+    set_threads(options.threads)
+    voice = voice or Silent()
+    given, _, phase, noise, _ = known(scan, options, Run(voice=voice))
+    n_scans = 1 if trains(method) else MOST_SCANS
+    rng = np.random.default_rng(options.seed)
+    probes = probes_of(given, noise, rng, phase, n_scans)
+    return _measured(probes, OwnMethod(method, options, noise, voice), noise, voice)
 
 
 def probe_file(asked: Probing, options: Options, command: str, voice: Voice) -> Found:

@@ -188,12 +188,12 @@ def plain(value: float) -> float | None:
     return float(f"{value:.5g}") if np.isfinite(value) else None
 
 
-def all_kinds(scan: Series, radii: Sequence[float]) -> list[Kind]:
+def all_kinds(scan: Series) -> list[Kind]:
     """Every size, strength and number of volumes that a scan has room for, one volume first."""
     V = scan.n_volumes
     counts = [1, *([V] if V > 1 else []), *([4] if V > 4 else [])]
     strengths = {k: STRENGTHS_OF_ALL if k == V > 1 else STRENGTHS for k in counts}
-    return [Kind(r, A, k) for k in counts for r, A in product(radii, strengths[k])]
+    return [Kind(r, A, k) for k in counts for r, A in product(RADII, strengths[k])]
 
 
 def probes_of(
@@ -209,18 +209,12 @@ def probes_of(
 
     scan   with its mask
     phase  (X, Y, Z, V)  of the signal, of complex data
-    only   these kinds; none: all
+    only   these kinds, smaller where they don't fit into the mask; none: all
     each   structures of a kind, over all scans, half of them at edges; fewer where there is no room
 
     Raises InputError where there is no room at all.
     """
-    radii = sorted({kind.radius for kind in only} or RADII)
-    room = room_in(scan, noise, radii, rng)
-    radii = [r for r in radii if room.places[r, False].shape[1]]
-    if not radii and not only:
-        room, radii = room_in(scan, noise, [SMALLEST], rng), [SMALLEST]
-    kinds = [kind for kind in only or all_kinds(scan, radii) if kind.radius in radii]
-    kinds = [kind for kind in kinds if kind.volumes in room.groups]
+    room, kinds = _fitting(scan, noise, only or all_kinds(scan), rng)
     kinds.sort(key=lambda kind: (kind.radius, kind.strength) != (ONE.radius, ONE.strength))
     rooms = [
         replace(room, added=room.added.copy(), least=room.least.copy(), taken=[])
@@ -241,6 +235,19 @@ def probes_of(
             yield Probe(scan, noise, one.taken, data, phase, one.beside())
 
 
+def _fitting(
+    scan: Series, noise: NoiseModel, kinds: Sequence[Kind], rng: np.random.Generator
+) -> tuple[Room, list[Kind]]:
+    """The room of a scan, and those of some kinds that fit into it, made smaller if none does."""
+    for most in (np.inf, *RADII[1::-1], SMALLEST):
+        cut = dict.fromkeys(replace(kind, radius=min(kind.radius, most)) for kind in kinds)
+        room = room_in(scan, noise, sorted({kind.radius for kind in cut}), rng)
+        found = [kind for kind in cut if room.places[kind.radius, False].shape[1]]
+        if found:
+            return room, [kind for kind in found if kind.volumes in room.groups]
+    raise InputError(NO_ROOM)
+
+
 def _put(
     rooms: list[Room], kind: Kind, turn: int, i: int, rng: np.random.Generator, gaps: float = 1.0
 ) -> None:
@@ -259,10 +266,4 @@ def short_probe(
 
     Raises InputError where there is no room for any.
     """
-    for radius in (ONE.radius, RADII[0], SMALLEST):
-        kinds = [replace(ONE, radius=radius)]
-        try:
-            return next(probes_of(scan, noise, rng, phase, 1, kinds, EACH_OF_ONE))
-        except InputError:
-            continue
-    raise InputError(NO_ROOM)
+    return next(probes_of(scan, noise, rng, phase, 1, [ONE], EACH_OF_ONE))

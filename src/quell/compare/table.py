@@ -124,8 +124,8 @@ MEANINGS = {
     "comparison only",
     "published_r2_csd": "the same",
     "tensor_gain": "the gain of the signal that the fitted tensors predict for the repeat",
-    "kept": "of structures of 81 voxels at 5 sigma that were added to one volume of the scan; 100 "
-    "at best",
+    "kept": "of structures of 81 voxels (fewer in a small mask) at 5 sigma that were added to one "
+    "volume of the scan; 100 at best",
     "kept_error": "one standard error, from the scatter over the structures",
     "kept_four": "the same of structures in the nearest four volumes",
     "kept_all": "the same of structures in all volumes",
