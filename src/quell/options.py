@@ -29,6 +29,7 @@ class Options:
     remove_floor: bool = False  # of magnitude data; a later Rician correction must then be left out
     blend: float = 0.0  # kappa: share of the noisy scan in the result; 0 none, 1 all
     calibrate: bool = False  # go the best share of the way, from repeats or by SURE
+    probe: bool = False  # what it would erase: one more run, of methods that do not train
     uncertainty: bool = False  # how far the truth lies from the result, by one more pass
     fourth_axis: str = "directions"  # directions, repetitions, contrasts, echoes
     apply_mask: bool = False  # zero outside the mask

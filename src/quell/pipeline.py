@@ -26,9 +26,10 @@ from .evaluate import (
 )
 from .fingerprints import fingerprint
 from .glimpse import Glimpse
-from .methods import Method, make
+from .methods import Method, make, trains
 from .noise import NoiseModel, describe_noise, learn, remarks
 from .options import Options, refuse_options, refuse_scan, with_choices
+from .probing import ProbeRow, short_probe
 from .run import Run, Silent, State, Voice, set_threads
 from .scaling import Scale
 from .series import InputError, Series, mask_of
@@ -53,6 +54,7 @@ class Result:
     device: str
     floor_removed: bool
     calibration: Mapping[str, float] = field(default_factory=dict)  # empty: not asked for
+    probe: ProbeRow | None = None  # what it would erase; None: not asked for, or no room
 
     @property
     def noise_map(self) -> np.ndarray:
@@ -134,6 +136,7 @@ def denoise(
     if work is not None:
         run.folder = work / fingerprint(scaled, method, own_noise, run)
     run.voice.look_at(partial(Glimpse.of, method, scaled, own_noise, run))
+    was_given = bool(state)
     if state is None:
         with run.timed("training"):
             state = method.fit([scaled], [own_noise], run)
@@ -177,7 +180,7 @@ def denoise(
     if phase is not None:
         denoised = remodulate(denoised, phase)
         _join_parts(run.kept, given.n_volumes)
-    return Result(
+    result = Result(
         denoised=denoised,
         noisy=given.data,
         mask=scan.where,
@@ -193,6 +196,36 @@ def denoise(
         floor_removed=is_floorless,
         calibration=calibration,
     )
+    if options.probe and (was_given or not trains(method)):
+        with run.timed("probe"):
+            probe = _probed(result, given, phase, options, state if was_given else None)
+            if probe is not None:
+                run.voice.say(f"probe: {probe.sentence(given.n_volumes)}")
+        result = replace(result, probe=probe)
+    return result
+
+
+def _probed(
+    result: Result,
+    given: Series,
+    phase: np.ndarray | None,
+    options: Options,
+    state: State | None,
+) -> ProbeRow | None:
+    """What the method keeps of one kind of structure, by one more run; None without room for it.
+
+    given  the scan with its mask
+    phase  (X, Y, Z, V)  of a complex scan
+    """
+    try:
+        rng = np.random.default_rng(options.seed)
+        probe = short_probe(given, result.noise, rng, phase)
+        alike = replace(options, probe=False, uncertainty=False, strict=False)
+        again = denoise(probe.probed, alike, noise_model=result.noise, state=state)
+    except (InputError, MemoryError, torch.OutOfMemoryError):  # the result itself is there
+        return None
+    (row,) = probe.measure(result.denoised, again.denoised).rows(result.noise.covariance)
+    return row if np.isfinite(row.kept.mean) else None
 
 
 def _measured(

@@ -41,6 +41,7 @@ def sidecar(result: Result, scan: Series, options: Options, command: str) -> dic
             "Blend": options.blend,
             **({"Calibration": dict(result.calibration)} if result.calibration else {}),
             **side_products(result),
+            **({"Probe": result.probe.as_dict()} if result.probe else {}),
             "Noise": {
                 "Law": result.noise.law,
                 "Coils": result.noise.n_coils,

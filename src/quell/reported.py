@@ -1,5 +1,6 @@
 """What the report shows of a result."""
 
+import shlex
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,7 @@ def report_facts(result: Result, scan: Series, options: Options, command: str) -
         steps={name: result.kept[name] for name in STEPS if name in result.kept},
         spread=result.spread,
         uncertainty=result.uncertainty,
+        probe=_probe_of(result, scan, options),
         maps={name: result.kept[f"{name} map"] for name in getattr(result.method, "maps", ())},
         findings=[finding.to_dict() for finding in result.findings],
         citations=citations(result),
@@ -77,6 +79,15 @@ def pictured(result: Result) -> tuple[np.ndarray, np.ndarray]:
     if np.iscomplexobj(result.denoised):
         return along(result.denoised, result.noisy)
     return result.noisy, result.denoised
+
+
+def _probe_of(result: Result, scan: Series, options: Options) -> str:
+    """What the method would erase, in a sentence, or the command that says it."""
+    if result.probe is not None:
+        return result.probe.sentence(result.denoised.shape[3])
+    name = shlex.quote(scan.path.name) if scan.path else "SCAN"
+    given = f"--method {result.method.name} --preset {options.preset}"
+    return f"Not measured here: quell probe {name} {given} --out FOLDER says it."
 
 
 def _passed(result: Result) -> str:

@@ -29,6 +29,7 @@ COMMANDS = {
     "apply": ("apply", "apply", "Denoise a scan with a model of many."),
     "cohort": ("cohort", "cohort", "Denoise every scan of a BIDS dataset."),
     "compare": ("compare", "compare", "Run many denoisers on one scan, side by side."),
+    "probe": ("probe", "probe", "Say what a method would erase on a scan."),
     "evaluate": ("evaluate", "evaluate", "Judge denoised files, whoever made them."),
     "view": ("view", "view", "Look at a scan before and after, in the browser."),
     "figure": ("figure", "figure", "Draw a scan before and after, for a paper."),

@@ -61,6 +61,14 @@ def compare(
             "--recorrupt",
         ),
     ] = False,
+    probe: Annotated[
+        bool,
+        option(
+            INPUTS,
+            "have each denoise the scan with known structures in it, too, and say what it kept",
+            "--probe",
+        ),
+    ] = False,
     mask: Mask = None,
     bval: Bval = None,
     bvec: Bvec = None,
@@ -105,6 +113,7 @@ def compare(
         truth=truth,
         repeat=repeat,
         recorrupt=recorrupt,
+        probe=probe,
         mask=mask,
         bval=bval,
         bvec=bvec,

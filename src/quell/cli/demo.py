@@ -35,7 +35,7 @@ def demo(
     )
     command = f"quell demo {shlex.quote(str(folder))} --preset {preset}"
     with speaking(quiet) as voice:
-        denoise_file(written, Options(preset=preset), was_here, command, voice)
+        denoise_file(written, Options(preset=preset, probe=True), was_here, command, voice)
     if not quiet:
         print(f"noisy scan   {written.scan}")
         print(f"result       {written.out}")

@@ -47,6 +47,9 @@ ResidualOut = Annotated[Path | None, option(OUTPUTS, "write what was removed her
 PhaseOut = Annotated[Path | None, option(OUTPUTS, "write the denoised phase here, radians", **FILE)]
 Report = Annotated[Path | None, option(OUTPUTS, "report page; default: OUT_report.html", **FILE)]
 NoReport = Annotated[bool, option(OUTPUTS, "write no report page", "--no-report")]
+NoProbe = Annotated[
+    bool, option(OUTPUTS, "leave out of the report what the method would erase", "--no-probe")
+]
 Force = Annotated[bool, option(OUTPUTS, "replace outputs that exist", "--force")]
 FslGradients = Annotated[
     bool, option(OUTPUTS, "bval and bvec beside a .mif, too", "--fsl-gradients")

@@ -5,8 +5,8 @@ what it wrote, by a truth or a repeat -> table, page.
 
 Results that are there already are judged the same way (`evaluating`).
 
-Reading order: asked, folder, contestants, running, judging, details, maps, callosum, tracts,
-examining, evaluating, table, showing, drawing.
+Reading order: asked, folder, contestants, running, judging, probing, details, maps, callosum,
+tracts, examining, evaluating, table, showing, drawing.
 """
 
 from .asked import Comparison

@@ -18,6 +18,7 @@ class Comparison:
     truth     of the scan, where it is known
     repeat    a second acquisition of the same volumes
     recorrupt add noise to the scan, have that denoised, and judge by the rest
+    probe     have each denoise the scan with known structures in it, too
     minutes   that each contestant has
     preset    of methods that name none
     again     run what is done already
@@ -30,6 +31,7 @@ class Comparison:
     truth: Path | None = None
     repeat: Path | None = None
     recorrupt: bool = False
+    probe: bool = False
     mask: Path | None = None
     bval: Path | None = None
     bvec: Path | None = None

@@ -22,8 +22,9 @@ PLACES = re.compile(r"\{(in|out|bval|bvec|mask|threads)\}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 SHELLS = ("sh", "bash", "dash", "ksh", "zsh")
 QUOTED = re.compile(r"""(["'])[^"']*\{(in|out|bval|bvec|mask)\}[^"']*\1""")
+PROBED = "probed.nii.gz"  # the scan with structures in it
 OWN_FILES = {f"comparison.{ending}" for ending in ("csv", "json", "md", "html")} | {
-    "recorrupted.nii.gz", "noise.nii.gz",
+    "recorrupted.nii.gz", "noise.nii.gz", PROBED,
 }  # of a comparison's folder  # fmt: skip
 NOISY = "noisy"  # the scan as it is, the first row of every table
 

@@ -3,6 +3,7 @@
 OUT/comparison.csv, .json, .md, .html     the table and the page
 OUT/NAME/denoised.nii.gz                  what a contestant wrote, with its log
 OUT/NAME/outcome.json                     what became of it: done, failed or out of time
+OUT/probed.nii.gz, OUT/NAME/probe/        the same for the scan with structures in it, by --probe
 """
 
 import hashlib
@@ -33,6 +34,7 @@ from .contestants import (
     refuse_twins,
 )
 from .judging import Judge, judge_of
+from .probing import ProbeOfAll
 from .results import read_result
 from .running import DONE, FAILED, Outcome, run
 from .showing import write_page, write_tables
@@ -68,14 +70,18 @@ def compare_file(asked: Comparison, options: Options, command: str, voice: Voice
     judge = replace(judge, scan=with_gradient_files(judge.scan, asked.out))
     scan = judge.scan
     write_tables(asked, judge, [], options)  # from here on the folder is known as a comparison's
-    _refuse_full_disk(asked.out, scan, len(contestants))
+    _refuse_full_disk(asked.out, scan, len(contestants) * (1 + asked.probe))
     if asked.recorrupt:
         asked, judge = recorrupted(asked, judge, options.seed)
-    rows = [_row_of_noisy(judge)]
+    probing = ProbeOfAll.of(asked, judge, options) if asked.probe else None
+    rows = [_row_of_noisy(judge, probing)]
     with _finished_are_kept(asked.out):
         for i, one in enumerate(contestants, start=1):
             voice.say(f"{one.name} ({i} of {len(contestants)})")
             row = _one(one, asked, judge, n_threads, voice)
+            if probing is not None and row.outcome.status == DONE:
+                voice.say(f"  {one.name}, with structures")
+                row = _with_probe(row, one, probing, judge, n_threads)
             rows.append(row)
             voice.say(f"  {_said_of(row)}")
             write_tables(asked, judge, rows, options)  # after each: a stopped run shows what it has
@@ -142,6 +148,30 @@ def _one(one: Contestant, asked: Comparison, judge: Judge, n_threads: int, voice
     return Row(one.name, one.about, outcome, folder / RESULT)
 
 
+def _with_probe(
+    row: Row, one: Contestant, probing: ProbeOfAll, judge: Judge, n_threads: int
+) -> Row:
+    """The row with what the contestant keeps of known structures, run unless that is done."""
+    assert row.result is not None
+    asked, folder = probing.asked, row.result.parent / "probe"
+    folder.mkdir(exist_ok=True)
+    key = f"{row.outcome.key}/{judge.key}/{key_of(one, asked, judge.scan)}"
+    outcome = Outcome.read(folder / OUTCOME)
+    if outcome is None or outcome.key != key or outcome.status != DONE or asked.again:
+        outcome = _run_one(one, asked, judge.scan, folder, n_threads, key)
+        try:
+            if outcome.status == DONE:
+                results = (read_result(f / RESULT, judge.scan) for f in (folder.parent, folder))
+                outcome = replace(outcome, scores=probing.scores(*results))
+        except InputError as error:
+            outcome = replace(outcome, status=FAILED, why=str(error))
+        outcome.write(folder / OUTCOME)
+    own, why = row.outcome, f"not probed: {outcome.why}"
+    if outcome.status != DONE:
+        return replace(row, outcome=replace(own, remarks=[*own.remarks, why]))
+    return replace(row, outcome=replace(own, scores=own.scores | outcome.scores))
+
+
 def _run_one(
     one: Contestant, asked: Comparison, scan: Series, folder: Path, n_threads: int, key: str
 ) -> Outcome:
@@ -199,8 +229,11 @@ def remarks_of(folder: Path) -> list[str]:
     return said + ([f"passes volumes {passed} unchanged"] if passed else [])
 
 
-def _row_of_noisy(judge: Judge) -> Row:
-    outcome = Outcome("", DONE, scores=judge.scores(judge.scan.data))
+def _row_of_noisy(judge: Judge, probing: ProbeOfAll | None) -> Row:
+    scores = judge.scores(judge.scan.data)
+    if probing is not None:
+        scores |= probing.scores(judge.scan.data, probing.probe.data)
+    outcome = Outcome("", DONE, scores=scores)
     return Row(NOISY, "the scan as it is", outcome)
 
 

@@ -161,6 +161,11 @@ def find(name: str) -> type[Method]:
     return kind
 
 
+def trains(method: Method) -> bool:
+    """Whether it learns from the scan in the steps of a training, which take their time."""
+    return bool(getattr(method, "steps", 0))
+
+
 def make(name: str, preset: str = "default", /, **settings: Any) -> Method:
     """A method with a preset's settings, some of them overridden.
 

@@ -2,7 +2,7 @@
 
 Reading order: facts, page, summary, shown, averages, tensors, browse, charts, pictures, figures,
 report.html.j2, browse.js, comparison, cohort, maps, predictions, bundle, tracts; for a paper
-lettering, paper, panels, curves, rows.
+lettering, paper, panels, curves, rows; probe.
 """
 
 from .cohort import CohortFacts, CohortRow, write_cohort
@@ -14,6 +14,7 @@ from .page import write_report
 from .panels import NEED_SIGMA, PANELS, PaperFacts
 from .paper import refuse_size, write_sheet
 from .predictions import prediction_section
+from .probe import ProbeFacts, Shown, write_probe
 from .rows import sheet_of
 from .tracts import bundle_section
 
@@ -35,11 +36,14 @@ __all__ = [
     "view_of",
     "write_cohort",
     "write_comparison",
+    "write_probe",
     "write_report",
     "NEED_SIGMA",
     "PANELS",
     "PLANES",
     "PaperFacts",
+    "ProbeFacts",
+    "Shown",
     "refuse_size",
     "sheet_of",
     "write_sheet",

@@ -32,6 +32,7 @@ class ReportFacts:
     distances: Sequence[float] = ()  # from the input, after every step of a chain
     steps: Mapping[str, np.ndarray] = field(default_factory=dict)  # matched states, stopping steps
     uncertainty: np.ndarray | None = None  # (X, Y, Z, V) sd of the truth around the result
+    probe: str = ""  # what the method would erase of a known structure, or how to ask
     spread: np.ndarray | None = None  # (X, Y, Z, V) sd of the result over samples, data units
     maps: Mapping[str, np.ndarray] = field(default_factory=dict)  # (X, Y, Z) of the method's own
     findings: Sequence[Mapping[str, Any]] = ()  # of the checks, as `Finding.to_dict` gives them
