@@ -31,7 +31,7 @@ from quell.run import set_threads
 from quell.series import InputError
 
 LEVELS = {"good": "green", "note": "note", "warning": "look", "error": "look"}
-SHORT = {"steps": 60, "channels": 16, "patch": 32}  # of methods that train
+SHORT = {"steps": 30, "channels": 16, "patch": 32, "patches": 4}  # of methods that train
 PRESETS = {"joint": "default"}
 NO_TRAINING = ("joint", "mppca", "patch2self", "wiener", "nlm", "ascm")
 TOLERANCE = 0.05  # dB; below it a result is no worse than the scan
