@@ -10,8 +10,9 @@ Gain     Error of the scan over that of the result, dB, of the object's voxels, 
 FA       Root mean square error of fractional anisotropy over that of the noisy scan.
 Verdict  Of the result: use it (green), use it but know something (note), look first (look); or the
          scan was refused.
-Trained  Methods that train on the scan do so for few steps, with small networks: the question is
-         whether a bad result is said to be one, not how good a method can be.
+Trained  Methods that train on the scan do so for few steps, with small networks; joint with its
+         preset fast. The question is whether a bad result is said to be one, not how good a method
+         can be.
 """
 
 import argparse
@@ -32,7 +33,6 @@ from quell.series import InputError
 
 LEVELS = {"good": "green", "note": "note", "warning": "look", "error": "look"}
 SHORT = {"steps": 30, "channels": 16, "patch": 32, "patches": 4}  # of methods that train
-PRESETS = {"joint": "default"}
 NO_TRAINING = ("joint", "mppca", "patch2self", "wiener", "nlm", "ascm")
 TOLERANCE = 0.05  # dB; below it a result is no worse than the scan
 
@@ -103,7 +103,7 @@ def table(results: dict[str, Any]) -> str:
         "*Look first*; without either it says *Use it*. *refused*: the scan is refused, in one "
         "sentence. Methods that train did so for "
         f"{SHORT['steps']} steps with small networks,",
-        "except `joint`: what is asked here is whether a bad result is said to be one.", "",
+        "except `joint`, which is its preset `fast`: what is asked here is whether a bad result is said to be one.", "",
     ]  # fmt: skip
     lines += ["| condition | " + " | ".join(methods) + " |", "| --- |" + " --: |" * len(methods)]
     for condition, row in cells.items():
@@ -140,7 +140,7 @@ def run_all(path: Path, methods: list[str], conditions: list[str], threads: int)
             if method in row:
                 continue
             scan = scan or CONDITIONS[condition]()
-            name, preset = [*method.split(), PRESETS.get(method, _preset(method))][:2]
+            name, preset = [*method.split(), _preset(method)][:2]
             row[method] = cell(scan, name, preset, threads)
             print(condition, method, row[method], flush=True)
             save(results, path)
