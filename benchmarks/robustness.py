@@ -101,9 +101,9 @@ def table(results: dict[str, Any]) -> str:
         "Gain over doing nothing in dB, against the truth, in the object. *note*: the verdict says "
         "*Use it, but know this*; *look*: it says",
         "*Look first*; without either it says *Use it*. *refused*: the scan is refused, in one "
-        "sentence. Methods that train did so for "
-        f"{SHORT['steps']} steps with small networks,",
-        "except `joint`, which is its preset `fast`: what is asked here is whether a bad result is said to be one.", "",
+        f"sentence. Methods that train did so for {SHORT['steps']} steps with small networks, but "
+        "`joint`, which is its preset `fast`: what is",
+        "asked here is whether a bad result is said to be one.", "",
     ]  # fmt: skip
     lines += ["| condition | " + " | ".join(methods) + " |", "| --- |" + " --: |" * len(methods)]
     for condition, row in cells.items():

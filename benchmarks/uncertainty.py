@@ -189,8 +189,8 @@ def run_all(threads: int, path: Path) -> None:
 def table(results: dict[str, Any]) -> str:
     lines = [
         "# Is the uncertainty right?", "",
-        "`quell denoise --uncertainty-out` with the preset `instant`, diffusion-weighted volumes or "
-        f"repeats, {ERODED} voxels off the rim of the mask, {results['date']}. Made by "
+        "`quell denoise --uncertainty-out` with the preset `instant`, diffusion-weighted volumes "
+        f"or repeats, {ERODED} voxels off the rim of the mask, {results['date']}. Made by "
         "`benchmarks/uncertainty.py`. *Said*, *found*: mean square of the uncertainty and of the "
         "error, σ². *Slope*: of found on said over the tenths below; 1 is right. Phantom: the "
         "error itself. Repeats: against the mean of those that were not denoised; Trio: against "
