@@ -260,7 +260,7 @@ def test_check_says_what_a_scan_is(quell, scan):
     assert "16 x 18 x 3 x 14" in ran.out
     assert "2 at b=0, 12 at b=1000" in ran.out
     assert "rician" in ran.out
-    assert "[correlated-noise]" in " ".join(ran.out.split())
+    assert "[no-air]" in " ".join(ran.out.split())
 
 
 def test_check_ends_with_1_for_a_scan_that_cannot_be_denoised(quell, scan, series, tmp_path):

@@ -65,7 +65,7 @@ def test_results_are_ranked_and_scored_by_the_truth(quell, files):
         assert good[score] > max(smooth[score], noisy[score]), score
     assert good["angle"] < min(smooth["angle"], noisy["angle"])
     assert smooth["contrast"] < 0.85 < good["contrast"]
-    assert "Directions were drawn towards their mean" in rows["smooth"]["remarks"]
+    assert "directions were drawn towards their mean" in rows["smooth"]["remarks"]
     page = (files["out"] / "evaluation.html").read_text()
     tiles = 2 * 2 + 2  # results with residuals; noisy and truth
     assert page.count("data:image/png") == tiles + 4 + 3 * 2  # FA of each and the truth; R²
