@@ -134,9 +134,8 @@ def test_warnings_are_said_and_errors_when_strict(series):
 def test_every_step_and_slice_is_told(series):
     voice = Heard()
     quell.denoise(series, voice=voice, **NETWORK)
-    assert voice.tasks == [("training", i, 3) for i in (1, 2, 3)] + [
-        ("denoising", i, 3) for i in (1, 2, 3)
-    ]
+    tasks = ("training", "denoising", "denoising outside the mask")
+    assert voice.tasks == [(task, i, 3) for task in tasks for i in (1, 2, 3)]
 
 
 def test_what_decides_the_result_decides_the_checkpoint(series):
