@@ -4,10 +4,13 @@ Idea    Rotate the volume axis to its principal components. White noise across v
         white, signal gathers in the leading components, so the trailing ones are images of pure
         noise: they show the scan's own noise map and its own spatial correlation.
 Here    Magnitude data is stabilised first (`scaling`), with the noise map found so far, and the
-        map is refined a few times.
+        map is refined a few times. Where some volumes have more noise than others, all of it is
+        done once more with the volumes over their levels.
 Differs Real scanners correlate their noise in space (partial Fourier, filters); most denoisers
         assume white noise, this model measures it. Few volumes fall back, and `source` says so.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,11 +25,13 @@ from ..background import (
 )
 from ..scaling import Scale
 from ..series import LARGEST, InputError, Series
-from .components import FEW_VOLUMES, noise_images, principal_components
+from .components import FEW_VOLUMES, NoiseImages, noise_images, principal_components
 from .correlation import autocorrelation, pairs_at_lags
+from .edge import independent_voxels
 from .law import law_of
+from .levels import Levels, noise_levels, over_levels, refined
 from .maps import continue_outside, fill, noise_left
-from .model import LAGS, NoiseModel
+from .model import IMAGES_FOR_COVARIANCE, LAGS, NoiseModel
 
 NO_NOISE = (
     "no noise can be learned: volumes are alike to the last digit, or their values are too large "
@@ -42,6 +47,7 @@ def learn(
     n_coils: float | None = None,
     sigma: np.ndarray | None = None,
     raw: np.ndarray | None = None,
+    alike: bool = False,
 ) -> NoiseModel:
     """Learn the noise model of a series.
 
@@ -49,9 +55,11 @@ def learn(
     mask     (X, Y, Z) bool, where to estimate
     law      "auto": Rician for magnitude data, Gaussian for signed data
     n_coils  N; more than 1 makes "auto" nc-chi; None: 1, for nc-chi read from the background
-    sigma    (X, Y, Z) a given noise map, scanner units; it is obeyed
+    sigma    (X, Y, Z) a given noise map, scanner units; it is obeyed. Which volumes have more noise
+             than others is learned all the same
     raw      (X, Y, Z, V) complex, what a demodulated series was made from: in air there is no
              phase to take out, and the noise turned by its own would correlate less
+    alike    all of eight volumes or more are taken to have the same noise
 
     Raises InputError when the mask is too small, or the map is not positive in it.
     """
@@ -64,22 +72,78 @@ def learn(
     if _shows_no_differences(series):
         return _of_background(series, mask, law, n_coils, sigma, raw)
     if sigma is not None:
-        return _with_given_map(series, mask, law, n_coils, sigma)
-    sigma = np.ones(series.data.shape[:3], dtype=np.float32)
-    scale = Scale.of(sigma, "gaussian", 1.0)
-    for _ in range(REFINEMENTS):
-        sigma = sigma * noise_left(noise_images(series, mask, scale), mask, series)
+        return _with_given_map(series, mask, law, n_coils, sigma, alike)
+    learned = _of_equal_volumes(series, mask, law, n_coils)
+    values = None
+    if not alike and (levels := _levels_of(series, mask, learned)):
+        learned, values = _of_unequal_volumes(series, mask, law, n_coils, learned, levels)
+    images = learned.images
+    return NoiseModel(
+        learned.scale.sigma, learned.covariance, law, n_coils, images.source + found,
+        len(images.values), images.spectrum, values, n_voxels=int(mask.sum()),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """Images of the noise, its correlation, and the scale with the map they led to."""
+
+    images: NoiseImages
+    covariance: np.ndarray
+    scale: Scale
+
+    def n_independent(self, mask: np.ndarray) -> float:
+        """Voxels of independent noise in the mask."""
+        n_images = min(len(self.images.values), IMAGES_FOR_COVARIANCE)
+        return independent_voxels(int(mask.sum()), self.covariance, n_images)
+
+
+def _of_equal_volumes(
+    series: Series, mask: np.ndarray, law: str, n_coils: float, near: _Learned | None = None
+) -> _Learned:
+    """The noise of a series whose volumes all have the same.
+
+    near  what was learned from nearly the same series, to go on from
+    """
+    scale = near.scale if near else Scale.of(np.ones(mask.shape, np.float32), "gaussian", 1.0)
+    n = near.n_independent(mask) if near else None  # before a correlation is known: white
+    sigma = scale.sigma
+    for _ in range(1 if near else REFINEMENTS):
+        images = noise_images(series, mask, scale, n)
+        sigma = sigma * noise_left(images, mask, series)
         scale = Scale.of(_known(sigma), law, n_coils)
-    images = noise_images(series, mask, scale)
+        if n is None:
+            n = _Learned(images, autocorrelation(images.values, mask), scale).n_independent(mask)
+    images = noise_images(series, mask, scale, n)
     sigma = sigma * noise_left(images, mask, series)
     scale = Scale.of(_known(sigma), law, n_coils)
     sigma = _known(continue_outside(series, mask, scale, images))
     covariance = autocorrelation(images.values, mask)
-    source = images.source + found
-    return NoiseModel(
-        sigma, covariance, law, n_coils, source, len(images.values), images.spectrum,
-        n_voxels=int(mask.sum()),
-    )  # fmt: skip
+    return _Learned(images, covariance, Scale.of(sigma, law, n_coils))
+
+
+def _levels_of(series: Series, mask: np.ndarray, learned: _Learned) -> Levels | None:
+    """How much noise each volume has; None where they are alike, or too few to tell."""
+    if series.n_volumes < FEW_VOLUMES:
+        return None
+    return noise_levels(series, mask, learned.scale, learned.n_independent(mask))
+
+
+def _of_unequal_volumes(
+    series: Series, mask: np.ndarray, law: str, n_coils: float, learned: _Learned, levels: Levels
+) -> tuple[_Learned, np.ndarray]:
+    """The noise of a series over its levels, and these (V,).
+
+    learned  as if volumes were alike
+
+    One makes the other better: a magnitude is stabilised with the noise of its own volume.
+    """
+    for _ in range(REFINEMENTS):
+        even = over_levels(series, levels.values)
+        learned = _of_equal_volumes(even, mask, law, n_coils, learned)
+        levels = refined(levels, even, mask, learned.scale, learned.n_independent(mask))
+    even = over_levels(series, levels.values)
+    return _of_equal_volumes(even, mask, law, n_coils, learned), levels.values
 
 
 def _known(sigma: np.ndarray) -> np.ndarray:
@@ -90,19 +154,35 @@ def _known(sigma: np.ndarray) -> np.ndarray:
 
 
 def _with_given_map(
-    series: Series, mask: np.ndarray, law: str, n_coils: float, sigma: np.ndarray
+    series: Series, mask: np.ndarray, law: str, n_coils: float, sigma: np.ndarray, alike: bool
 ) -> NoiseModel:
-    """The model with the user's map: only the correlation is learned."""
+    """The model with the user's map: the correlation is learned, and which volumes have more."""
     sigma = _usable(sigma, series, mask)
-    images = noise_images(series, mask, Scale.of(sigma, law, n_coils))
-    covariance = autocorrelation(images.values, mask)
-    if not np.all(np.isfinite(covariance)):
-        raise InputError(NO_NOISE)
+    scale = Scale.of(sigma, law, n_coils)
+    learned = _with_map(series, mask, scale)
+    if (levels := None if alike else _levels_of(series, mask, learned)) is not None:
+        for _ in range(REFINEMENTS):
+            even = over_levels(series, levels.values)
+            learned = _with_map(even, mask, scale)
+            levels = refined(levels, even, mask, scale, learned.n_independent(mask))
+    images = learned.images
     found = 1.0 if "counts as noise" in images.source else float(np.sqrt(np.mean(images.values**2)))
     return NoiseModel(
-        sigma, covariance, law, n_coils, "map given", len(images.values), images.spectrum,
-        found_over_given=found, n_voxels=int(mask.sum()),
+        sigma, learned.covariance, law, n_coils, "map given", len(images.values), images.spectrum,
+        None if levels is None else levels.values, found, n_voxels=int(mask.sum()),
     )  # fmt: skip
+
+
+def _with_map(series: Series, mask: np.ndarray, scale: Scale) -> _Learned:
+    """Images of the noise and its correlation, with a map that is left as it is."""
+    n = None  # no correlation is known: white at first
+    for _ in range(2):
+        images = noise_images(series, mask, scale, n)
+        learned = _Learned(images, autocorrelation(images.values, mask), scale)
+        if not np.all(np.isfinite(learned.covariance)):
+            raise InputError(NO_NOISE)
+        n = learned.n_independent(mask)
+    return learned
 
 
 def _usable(sigma: np.ndarray, series: Series, mask: np.ndarray) -> np.ndarray:
