@@ -168,6 +168,15 @@ def test_coarse_values_are_not_unequal_noise(head):
     assert learned(replace(y, data=np.round(y.data / 25) * 25)).levels is None
 
 
+def test_an_empty_volume_has_no_level_and_hides_no_other(head, alternating):
+    data = alternating.data.copy()
+    data[..., 5] = 0
+    found = learned(replace(alternating, data=data)).levels
+    ratio = np.delete(found / LEVELS["alternating"], 5)
+    np.testing.assert_allclose(ratio / np.median(ratio), 1, rtol=0.07)
+    assert found[5] == pytest.approx(1, abs=0.1)
+
+
 # ---- used ----------------------------------------------------------------------------------------
 
 

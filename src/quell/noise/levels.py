@@ -55,7 +55,7 @@ def noise_levels(
         return None
     if not is_known.any():
         return None
-    air = _seen_in_air(series, mask)
+    air = _seen_in_air(series, mask, is_known)
     if air is None:
         values, is_certain = _by_detail(blocks, found, is_known, series)
     else:
@@ -146,8 +146,11 @@ def _is_alike(levels: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs(np.log(levels)) < np.log(ALIKE))
 
 
-def _seen_in_air(series: Series, mask: np.ndarray) -> np.ndarray | None:
-    """(V,) noise of each volume in the air, up to a factor; None where it can't be read there."""
+def _seen_in_air(series: Series, mask: np.ndarray, is_known: np.ndarray) -> np.ndarray | None:
+    """(V,) noise of each volume in the air, up to a factor; None where it can't be read there.
+
+    is_known  (V,) bool, the volumes that matter; one of the others may be empty
+    """
     air = air_of(series.data, mask)
     if air is None:
         return None
@@ -157,8 +160,9 @@ def _seen_in_air(series: Series, mask: np.ndarray) -> np.ndarray | None:
     else:
         steps = np.diff(np.unique(values))
         noise = np.median(values, axis=0)
-        if not len(steps) or not noise.min() >= STEPS_OF_AIR * steps.min():
+        if not len(steps) or not noise[is_known].min() >= STEPS_OF_AIR * steps.min():
             return None
     if series.parts is not None:
         noise = np.tile(np.sqrt((noise.reshape(2, -1) ** 2).mean(axis=0)), 2)
-    return noise if noise.min() > 0 else None
+    typical = float(np.median(noise[is_known]))
+    return np.where(noise > 0, noise, typical) if noise[is_known].min() > 0 else None

@@ -27,6 +27,7 @@ ROUNDS, SETTLED = 12, 0.002
 AT_FIRST, LOOSE = 4, 1.6  # rounds in which components this strong still count as noise
 LARGEST = 4.0  # of a level to start from: a lone b0 is explained by nothing
 LEAST_FREE = 0.2  # 1 - h; a volume with less is nearly a component of its own
+EMPTY = 1e-4  # of the typical power of a volume
 LEAST_KNOWN = 0.75  # of the volumes; where signal fills the space, little tells them apart
 
 
@@ -77,11 +78,13 @@ class Blocks:
         start  (V,) levels to start from; None: what other volumes leave unexplained
         """
         level = self._unexplained() if start is None else start
+        power = np.diag(self.covariance)
+        is_there = self._in_both_parts(power, np.minimum) > EMPTY * np.median(power)
         for round_ in range(ROUNDS):
             # A level that is a little low must not make its volume a component of its own.
             least = LOOSE if round_ < AT_FIRST else BULK_EDGE
             rest, free = self.rest(level, least)
-            is_known = self._in_both_parts(free, np.minimum) > LEAST_FREE
+            is_known = is_there & (self._in_both_parts(free, np.minimum) > LEAST_FREE)
             if is_known.mean() < LEAST_KNOWN:
                 return np.ones(len(level)), np.zeros(len(level), dtype=bool)
             left = quiet(rest**2, self.starts) / np.maximum(free, LEAST_FREE)
@@ -96,7 +99,8 @@ class Blocks:
     def rest(self, level: np.ndarray, least: float = BULK_EDGE) -> tuple[np.ndarray, np.ndarray]:
         """What the projector leaves of the volumes over their levels, and (V,) 1 - h."""
         values, vectors = np.linalg.eigh(self.covariance / np.outer(level, level))
-        n = n_noise_components(values[::-1], self.n_independent, least)
+        n_empty = int(np.count_nonzero(values < EMPTY * np.median(values)))  # of empty volumes
+        n = n_empty + n_noise_components(values[n_empty:][::-1], self.n_independent, least)
         P = (vectors[:, :n] @ vectors[:, :n].T).astype(np.float32)  # eigh: smallest first
         return (self.Y / level.astype(np.float32)) @ P, np.diag(P)
 
