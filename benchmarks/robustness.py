@@ -97,17 +97,21 @@ def table(results: dict[str, Any]) -> str:
     methods = [m for m in ("joint instant", *METHODS) if any(m in row for row in cells.values())]
     lines = [
         "# At the edges", "",
-        f"Scans of {len(cells)} kinds, made from formulas, and what every method makes of them, up "
+        f"Scans of {len(cells)} kinds, made from formulas, and what methods make of them, up "
         f"to {results['date']}. One draw of the noise each.",
         "Made by `benchmarks/robustness.py` from the JSON beside this page; the scans are those of "
         "`benchmarks/robustness_scans.py`.", "",
         "Gain over doing nothing in dB, against the truth, in the object. *note*: the verdict says "
         "*Use it, but know this*; *look*: it says",
-        "*Look first*; without either it says *Use it*. *refused*: the scan is refused, in one "
-        f"sentence. Methods that train did so for {SHORT['steps']} steps with small networks, "
-        f"`joint` for {JOINT['steps']} from its prior: what is",
-        "asked here is whether a bad result is said to be one.", "",
+        "*Look first*; without either it says *Use it*. *refused*: the scan is refused, in one",
+        "sentence. –: not measured.", "",
     ]  # fmt: skip
+    if set(methods) - {"joint instant", *NO_TRAINING[1:]}:
+        lines += [
+            f"Methods that train did so for {SHORT['steps']} steps with small networks, `joint` for "
+            f"{JOINT['steps']} from its prior: what is asked here is whether a bad result is said to "
+            "be one.", "",
+        ]  # fmt: skip
     lines += ["| condition | " + " | ".join(methods) + " |", "| --- |" + " --: |" * len(methods)]
     for condition, row in cells.items():
         lines.append(f"| {condition} | " + " | ".join(_text(row.get(m)) for m in methods) + " |")
