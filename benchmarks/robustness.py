@@ -108,9 +108,9 @@ def table(results: dict[str, Any]) -> str:
     ]  # fmt: skip
     if set(methods) - {"joint instant", *NO_TRAINING[1:]}:
         lines += [
-            f"Methods that train did so for {SHORT['steps']} steps with small networks, `joint` for "
-            f"{JOINT['steps']} from its prior: what is asked here is whether a bad result is said to "
-            "be one.", "",
+            f"Methods that train did so for {SHORT['steps']} steps with small networks, `joint` "
+            f"for {JOINT['steps']} from its prior: what is asked here is whether a bad result is "
+            "said to be one.", "",
         ]  # fmt: skip
     lines += ["| condition | " + " | ".join(methods) + " |", "| --- |" + " --: |" * len(methods)]
     for condition, row in cells.items():
