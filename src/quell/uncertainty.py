@@ -28,7 +28,7 @@ PROBE = 0.1  # ε, units of sigma
 SMOOTHING_MM = 4.0  # standard deviation of the window; one probe of one voxel says next to nothing
 
 WIDTH = 1.5  # voxels, of the filter that looks for structure in the residual
-CHANCE = 3.0  # of its standard deviations; what noise alone leaves below it is not added
+CHANCE = 3.0  # of its standard deviations; noise alone passes them in 3 voxels of 1000
 
 
 def posterior_sd(
@@ -73,16 +73,19 @@ def add_left_out(
     noise     of the scan
     kept      (n, 4) int       voxels and volumes that the result shows as the scan does, noise too
 
-    The residual's local mean m has the variance v of filtered noise: m² - v is what was left out,
-    squared, and is added where m² > 9 v.
+    Where the residual's local mean stands out of filtered noise (`CHANCE`), the residual's local
+    mean square less the noise's own 1 is what was left out there, squared.
     """
     v0 = filtered_sd(noise.covariance, WIDTH) ** 2
     share = ndimage.gaussian_filter(mask.astype(np.float32), WIDTH, mode="constant")
+    # squared, the filter is narrower by a root of two: the part of v0 that the mask lets in
+    part = ndimage.gaussian_filter(mask.astype(np.float32), WIDTH / np.sqrt(2), mode="constant")
+    limit = CHANCE**2 * v0 * part
     for v in range(sd.shape[3]):
         inside = np.where(mask, residual[..., v], 0)
         mean = ndimage.gaussian_filter(inside, WIDTH, mode="constant")
-        far = mask & (mean**2 > CHANCE**2 * v0)
-        left_out = (mean[far] ** 2 - v0) / share[far] ** 2
-        sd[..., v][far] = np.sqrt(sd[..., v][far] ** 2 + left_out)
+        far = mask & (mean**2 > limit)
+        power = ndimage.gaussian_filter(inside**2, WIDTH, mode="constant")[far] / share[far]
+        sd[..., v][far] = np.sqrt(sd[..., v][far] ** 2 + np.maximum(power - 1, 0))
     places = tuple(kept.T)
     sd[places] = np.maximum(sd[places], 1)
