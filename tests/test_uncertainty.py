@@ -49,6 +49,19 @@ def test_it_differs_from_place_to_place_and_from_shell_to_shell():
         assert np.mean(sd[part] ** 2) == pytest.approx(expected, rel=0.1)
 
 
+def test_it_is_as_steady_as_what_it_tells():
+    """h: the mean of alike volumes, Var = 1/V everywhere; one probe alone varies by a quarter."""
+    V, rng, noise = 10, np.random.default_rng(7), correlated((0.5, 0.5, 0))
+    X = sigma_1(rng.standard_normal((*SHAPE, V)), fourth_axis="repetitions")
+
+    def mean(y):
+        return np.repeat(y.mean(axis=3, keepdims=True), V, axis=3)
+
+    sd = posterior_sd(mean, X, mean(X.data), noise, np.ones(SHAPE, bool), rng)
+    assert np.sqrt(np.mean(sd**2)) == pytest.approx(V**-0.5, rel=0.1)
+    assert np.std(sd) < 0.1 * np.mean(sd)
+
+
 def test_noise_that_correlates_is_let_through_by_a_blur():
     """h = K y: Var = (K Σ)_ii, which is more than K_ii where neighbours share their noise."""
     rng, noise = np.random.default_rng(2), white()
