@@ -134,9 +134,9 @@ def test_warnings_are_said_and_errors_when_strict(series):
 def test_every_step_and_slice_is_told(series):
     voice = Heard()
     quell.denoise(series, voice=voice, **NETWORK)
-    assert voice.tasks == [("training", i, 3) for i in (1, 2, 3)] + [
-        ("denoising", i, 3) for i in (1, 2, 3)
-    ]
+    told = [(task, i, 3) for task in ("training", "denoising") for i in (1, 2, 3)]
+    assert voice.tasks[:6] == told
+    assert {task for task, *_ in voice.tasks[6:]} <= {"denoising outside the mask"}
 
 
 def test_what_decides_the_result_decides_the_checkpoint(series):

@@ -46,6 +46,7 @@ def sidecar(result: Result, scan: Series, options: Options, command: str) -> dic
                 "Law": result.noise.law,
                 "Coils": result.noise.n_coils,
                 "MedianSigma": float(np.median(result.noise.sigma[mask])),
+                **_of_each_volume(result),
                 "LagOneCorrelation": result.noise.lag_one(),
                 "Components": result.noise.n_noise_components,
                 "Source": result.noise.source,
@@ -60,6 +61,14 @@ def sidecar(result: Result, scan: Series, options: Options, command: str) -> dic
             "Date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         },
     }
+
+
+def _of_each_volume(result: Result) -> dict[str, list[float]]:
+    """The noise of each volume over the noise map's, where volumes differ in it."""
+    if result.noise.levels is None:
+        return {}
+    levels = result.noise.levels[: result.denoised.shape[3]]  # complex: both parts have the same
+    return {"LevelOfEachVolume": [round(float(level), 4) for level in levels]}
 
 
 def side_products(result: Result) -> dict[str, Any]:

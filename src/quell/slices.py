@@ -131,19 +131,21 @@ def restore_slices(
     out: np.ndarray,
     region: np.ndarray,
     run: Run,
+    task: str = "denoising",
 ) -> None:
     """Every slice of a region through `restore`, (1, K, ..., X, Y) -> (1, V, X, Y), into `out`.
 
     data    (X, Y, Z, K), or more axes, which come before X and Y
     out     (X, Y, Z, V)     changed in the region alone
     region  (X, Y, Z) bool
+    task    what it is called while it runs
     """
     for z in np.flatnonzero(region.any(axis=(0, 1))):
         y = np.ascontiguousarray(np.moveaxis(data[:, :, z], (0, 1), (-2, -1)))[None]
         restored = restore(onto(torch.from_numpy(y), run.device))[0].float().cpu().numpy()
         here = region[:, :, z]
         out[:, :, z][here] = np.moveaxis(restored, 0, -1)[here]
-        run.voice.progress("denoising", int(z) + 1, data.shape[2])
+        run.voice.progress(task, int(z) + 1, data.shape[2])
 
 
 @torch.no_grad()

@@ -187,11 +187,12 @@ class Joint:
         forward = fastest(net, run.device)
         out = scan.data.astype(np.float32)
         outside = outside_mask(scan)
-        for region, method in ((scan.where, self), (outside, replace(self, flips=1))):
+        outside_too = (outside, replace(self, flips=1), "denoising outside the mask")
+        for region, method, task in ((scan.where, self, "denoising"), outside_too):
             if region.any():
                 space = Components.of(scan, noise, method, region).to(run.device)
                 restore = partial(method.restore, forward, space=space)
-                restore_slices(restore, space.slabs.numpy(), out, region, run)
+                restore_slices(restore, space.slabs.numpy(), out, region, run, task)
                 keep_means_in(region, out, scan.data)
         keep_clusters(out, scan, outside, noise, run)
         return out

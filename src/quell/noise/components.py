@@ -8,10 +8,12 @@ import numpy as np
 
 from ..scaling import Scale
 from ..series import Series
+from .edge import noise_edge
 
 ROWS_AT_ONCE = 4096  # of a covariance: few enough that sums of float32 keep their digits
 FEW_VOLUMES = 8  # below it the trailing components still hold signal
 BULK_EDGE = 1.15  # an eigenvalue this far above the mean of those below it is signal
+SLACK = 1.07  # of the noise edge: no noise map is exact, which makes the bulk a little wider
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,17 @@ class NoiseImages:
         return power
 
 
-def noise_images(series: Series, mask: np.ndarray, scale: Scale) -> NoiseImages:
-    """Images of noise in the scale's units."""
+def noise_images(
+    series: Series, mask: np.ndarray, scale: Scale, n_independent: float | None = None
+) -> NoiseImages:
+    """Images of noise in the scale's units.
+
+    n_independent  voxels of independent noise in the mask; None: all
+    """
     Y = voxels_in_mask(series.data, mask, scale)
     mean, values, vectors = principal_components(Y)
     if series.n_volumes >= FEW_VOLUMES:
-        n = n_noise_components(values, _effective_voxels(mask))
+        n = n_noise_components(values, n_independent or float(np.count_nonzero(mask)))
         projector = vectors[:, -n:]
         source = f"{n} noise-only components of {len(values)}"
     else:
@@ -127,22 +134,19 @@ def _chunks(n: int, size: int = 65536) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
-def n_noise_components(values: np.ndarray, n_voxels: float) -> int:
+def n_noise_components(values: np.ndarray, n_voxels: float, least: float = BULK_EDGE) -> int:
     """How many trailing eigenvalues are pure noise.
 
     values    (V,)  eigenvalues, largest first
     n_voxels  independent voxels they were computed from
+    least     edge of the noise over its mean, at least
 
-    The smallest third is noise; each next one is, too, while it lies within the
-    Marchenko-Pastur edge (1 + √γ)², γ = V / n_voxels, of the mean of those below it.
+    The smallest third is noise; each next one is, too, while it lies within the noise edge and
+    its slack, times the mean of those below it.
     """
     rising = values[::-1]
-    edge = max(BULK_EDGE, (1 + np.sqrt(len(values) / n_voxels)) ** 2)
+    edge = max(least, SLACK * noise_edge(len(values), n_voxels))
     n = max(2, len(values) // 3)
     while n < len(values) - 1 and rising[n] <= edge * rising[:n].mean():
         n += 1
     return n
-
-
-def _effective_voxels(mask: np.ndarray) -> float:
-    return float(mask.sum()) / 4.0  # neighbours share noise; the 4 is a guess on the safe side

@@ -4,9 +4,7 @@ import numpy as np
 import torch
 from scipy import fft
 
-from .model import LAGS
-
-COMPONENTS_FOR_COVARIANCE = 12  # each holds thousands of voxels; a bound on the time, not tuned
+from .model import IMAGES_FOR_COVARIANCE, LAGS
 
 
 def autocorrelation(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -14,7 +12,7 @@ def autocorrelation(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     grid = _grid(mask.shape)
     field = np.zeros(mask.shape, dtype=np.float32)
     power = np.zeros((grid[0], grid[1], grid[2] // 2 + 1))
-    for image in images[-COMPONENTS_FOR_COVARIANCE:]:
+    for image in images[-IMAGES_FOR_COVARIANCE:]:
         field[mask] = image
         power += np.abs(fft.rfftn(field, grid, workers=torch.get_num_threads())) ** 2
     products = fft.irfftn(power, grid)[_at_lags()]

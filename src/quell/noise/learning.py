@@ -4,14 +4,15 @@ Idea    Rotate the volume axis to its principal components. White noise across v
         white, signal gathers in the leading components, so the trailing ones are images of pure
         noise: they show the scan's own noise map and its own spatial correlation.
 Here    Magnitude data is stabilised first (`scaling`), with the noise map found so far, and the
-        map is refined a few times.
+        map is refined a few times. Where some volumes have more noise than others, all of it is
+        done once more with the volumes over their levels.
         Below a number of volumes the trailing components may hold signal. Then the noise is learned
         from small places as well (`few_volumes`), and the lower of the two counts.
 Differs Real scanners correlate their noise in space (partial Fourier, filters); most denoisers
         assume white noise, this model measures it.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,16 +30,19 @@ from ..scaling import Scale
 from ..series import LARGEST, InputError, Series
 from .components import (
     FEW_VOLUMES,
+    NoiseImages,
     has_noise_images,
     noise_images,
     principal_components,
     voxels_in_mask,
 )
 from .correlation import autocorrelation, pairs_at_lags
+from .edge import independent_voxels
 from .few_volumes import of_few_volumes
 from .law import law_of
+from .levels import Levels, noise_levels, over_levels, refined
 from .maps import continue_outside, fill, noise_left
-from .model import LAGS, NoiseModel
+from .model import IMAGES_FOR_COVARIANCE, LAGS, NoiseModel
 
 ALIKE = (
     "no noise can be learned: in the mask the volumes are equal, or differ by less than can be "
@@ -62,6 +66,7 @@ def learn(
     n_coils: float | None = None,
     sigma: np.ndarray | None = None,
     raw: np.ndarray | None = None,
+    alike: bool = False,
 ) -> NoiseModel:
     """Learn the noise model of a series.
 
@@ -69,9 +74,11 @@ def learn(
     mask     (X, Y, Z) bool, where to estimate
     law      "auto": Rician for magnitude data, Gaussian for signed data
     n_coils  N; more than 1 makes "auto" nc-chi; None: 1, for nc-chi read from the background
-    sigma    (X, Y, Z) a given noise map, scanner units; it is obeyed
+    sigma    (X, Y, Z) a given noise map, scanner units; it is obeyed. Which volumes have more noise
+             than others is learned all the same
     raw      (X, Y, Z, V) complex, what a demodulated series was made from: in air there is no
              phase to take out, and the noise turned by its own would correlate less
+    alike    all of eight volumes or more are taken to have the same noise
 
     Raises InputError when the mask is too small, or the map is not positive in it.
     """
@@ -84,34 +91,94 @@ def learn(
     if _shows_no_differences(series):
         return _of_background(series, mask, law, n_coils, sigma, raw)
     if sigma is not None:
-        return _with_given_map(series, mask, law, n_coils, sigma)
-    if series.n_volumes >= QUIET_BELOW:
-        return _of_components(series, mask, law, n_coils, found)
-    quiet = _of_quiet_places(series, mask, law, n_coils, found)
+        return _with_given_map(series, mask, law, n_coils, sigma, alike)
     if not has_noise_images(series):
+        quiet = _of_quiet_places(series, mask, law, n_coils, found)
         return quiet or _bound(series, mask, law, n_coils, found)
-    return _lower(_of_components(series, mask, law, n_coils, found), quiet)
+    model = _of_components(series, mask, law, n_coils, found, alike)
+    if series.n_volumes >= QUIET_BELOW:
+        return model
+    even = series if model.levels is None else over_levels(series, model.levels)
+    quiet = _of_quiet_places(even, mask, law, n_coils, found)
+    return replace(_lower(model, quiet), levels=model.levels)
 
 
 def _of_components(
-    series: Series, mask: np.ndarray, law: str, n_coils: float, found: str
+    series: Series, mask: np.ndarray, law: str, n_coils: float, found: str, alike: bool = False
 ) -> NoiseModel:
     """The noise of components, or differences of volumes, that show nothing else."""
-    sigma = np.ones(series.data.shape[:3], dtype=np.float32)
-    scale = Scale.of(sigma, "gaussian", 1.0)
-    for _ in range(REFINEMENTS):
-        sigma = sigma * noise_left(noise_images(series, mask, scale), mask, series)
+    learned = _of_equal_volumes(series, mask, law, n_coils)
+    values = None
+    if not alike and (levels := _levels_of(series, mask, learned)) is not None:
+        learned, values = _of_unequal_volumes(series, mask, law, n_coils, learned, levels)
+    images = learned.images
+    return NoiseModel(
+        learned.scale.sigma, learned.covariance, law, n_coils, images.source + found,
+        len(images.values), images.spectrum, values, n_voxels=int(mask.sum()),
+        is_upper_bound=images.hold_contrast,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """Images of the noise, its correlation, and the scale with the map they led to."""
+
+    images: NoiseImages
+    covariance: np.ndarray
+    scale: Scale
+
+    def n_independent(self, mask: np.ndarray) -> float:
+        """Voxels of independent noise in the mask."""
+        n_images = min(len(self.images.values), IMAGES_FOR_COVARIANCE)
+        return independent_voxels(int(mask.sum()), self.covariance, n_images)
+
+
+def _of_equal_volumes(
+    series: Series, mask: np.ndarray, law: str, n_coils: float, near: _Learned | None = None
+) -> _Learned:
+    """The noise of a series whose volumes all have the same.
+
+    near  what was learned from nearly the same series, to go on from
+    """
+    scale = near.scale if near else Scale.of(np.ones(mask.shape, np.float32), "gaussian", 1.0)
+    n = near.n_independent(mask) if near else None  # before a correlation is known: white
+    sigma = scale.sigma
+    for _ in range(1 if near else REFINEMENTS):
+        images = noise_images(series, mask, scale, n)
+        sigma = sigma * noise_left(images, mask, series)
         scale = Scale.of(_known(sigma), law, n_coils)
-    images = noise_images(series, mask, scale)
+        if n is None:
+            n = _Learned(images, autocorrelation(images.values, mask), scale).n_independent(mask)
+    images = noise_images(series, mask, scale, n)
     sigma = sigma * noise_left(images, mask, series)
     scale = Scale.of(_known(sigma), law, n_coils)
     sigma = _known(continue_outside(series, mask, scale, images))
     covariance = autocorrelation(images.values, mask)
-    source = images.source + found
-    return NoiseModel(
-        sigma, covariance, law, n_coils, source, len(images.values), images.spectrum,
-        n_voxels=int(mask.sum()), is_upper_bound=images.hold_contrast,
-    )  # fmt: skip
+    return _Learned(images, covariance, Scale.of(sigma, law, n_coils))
+
+
+def _levels_of(series: Series, mask: np.ndarray, learned: _Learned) -> Levels | None:
+    """How much noise each volume has; None where they are alike, or too few to tell."""
+    if series.n_volumes < FEW_VOLUMES:
+        return None
+    return noise_levels(series, mask, learned.scale, learned.n_independent(mask))
+
+
+def _of_unequal_volumes(
+    series: Series, mask: np.ndarray, law: str, n_coils: float, learned: _Learned, levels: Levels
+) -> tuple[_Learned, np.ndarray]:
+    """The noise of a series over its levels, and these (V,).
+
+    learned  as if volumes were alike
+
+    One makes the other better: a magnitude is stabilised with the noise of its own volume.
+    """
+    for _ in range(REFINEMENTS):
+        even = over_levels(series, levels.values)
+        learned = _of_equal_volumes(even, mask, law, n_coils, learned)
+        levels = refined(levels, even, mask, learned.scale, learned.n_independent(mask))
+    even = over_levels(series, levels.values)
+    return _of_equal_volumes(even, mask, law, n_coils, learned), levels.values
 
 
 def _lower(of_components: NoiseModel, quiet: NoiseModel | None) -> NoiseModel:
@@ -214,30 +281,45 @@ def _known(sigma: np.ndarray) -> np.ndarray:
 
 
 def _with_given_map(
-    series: Series, mask: np.ndarray, law: str, n_coils: float, sigma: np.ndarray
+    series: Series, mask: np.ndarray, law: str, n_coils: float, sigma: np.ndarray, alike: bool
 ) -> NoiseModel:
-    """The model with the user's map: only the correlation is learned."""
+    """The model with the user's map: the correlation is learned, and which volumes have more."""
     sigma = _usable(sigma, series, mask)
-    scale = Scale.of(sigma, law, n_coils)
-    images = noise_images(series, mask, scale)
-    covariance = autocorrelation(images.values, mask)
-    if not np.all(np.isfinite(covariance)):
-        raise InputError(TOO_LARGE if images.values.any() else ALIKE)
+    scale, even = Scale.of(sigma, law, n_coils), series
+    learned = _with_map(series, mask, scale)
+    if (levels := None if alike else _levels_of(series, mask, learned)) is not None:
+        for _ in range(REFINEMENTS):
+            even = over_levels(series, levels.values)
+            learned = _with_map(even, mask, scale)
+            levels = refined(levels, even, mask, scale, learned.n_independent(mask))
+    images, covariance = learned.images, learned.covariance
     found, n = float(np.sqrt(np.mean(images.values**2))), len(images.values)
     spectrum = images.spectrum
     quiet = None
     if series.n_volumes < QUIET_BELOW:
-        quiet = of_few_volumes(series, mask, law, n_coils, given=sigma)
+        quiet = of_few_volumes(even, mask, law, n_coils, given=sigma)
     if quiet is not None and (images.hold_contrast or quiet[1].level < LESS * found):
         level, covariance, n = quiet[1].level, quiet[1].covariance, 0
         found = 1.0 if quiet[1].shows_anatomy else level
-        spectrum = principal_components(voxels_in_mask(series.data, mask, scale))[1] / level**2
+        spectrum = principal_components(voxels_in_mask(even.data, mask, scale))[1] / level**2
     elif images.hold_contrast:
         found, covariance = 1.0, _white()
     return NoiseModel(
         sigma, covariance, law, n_coils, "map given", n, spectrum,
-        found_over_given=found, n_voxels=int(mask.sum()), is_given=True,
+        None if levels is None else levels.values, found, n_voxels=int(mask.sum()), is_given=True,
     )  # fmt: skip
+
+
+def _with_map(series: Series, mask: np.ndarray, scale: Scale) -> _Learned:
+    """Images of the noise and its correlation, with a map that is left as it is."""
+    n = None  # no correlation is known: white at first
+    for _ in range(2):
+        images = noise_images(series, mask, scale, n)
+        learned = _Learned(images, autocorrelation(images.values, mask), scale)
+        if not np.all(np.isfinite(learned.covariance)):
+            raise InputError(TOO_LARGE if images.values.any() else ALIKE)
+        n = learned.n_independent(mask)
+    return learned
 
 
 def _usable(sigma: np.ndarray, series: Series, mask: np.ndarray) -> np.ndarray:

@@ -7,9 +7,11 @@ import torch
 from scipy import fft
 
 from ..run import onto
+from .edge import noise_edge
 
 ADDED = ("measured", "white")  # what noise that is added on purpose may be like
 LAGS = (6, 6, 2)  # voxels; correlation is measured up to here
+IMAGES_FOR_COVARIANCE = 12  # each holds thousands of voxels; a bound on the time, not tuned
 TAPER_FROM = 0.5  # of the largest lag; beyond, measured correlations fade to zero
 
 
@@ -63,14 +65,9 @@ class NoiseModel:
 
     @property
     def edge(self) -> float:
-        """The largest of the eigenvalues that noise alone would have; 1 where that is not known.
-
-        (1 + √γ)², γ = V / n (Marchenko and Pastur 1967), units of sigma². Of voxels whose noise
-        correlates, n counts those that are independent: n_voxels / Σ correlation².
-        """
-        dependence = float((self.covariance**2).sum())
-        gamma = len(self.eigenvalues) * dependence / self.n_voxels if self.n_voxels else 0.0
-        return float((1 + np.sqrt(gamma)) ** 2)
+        """The largest of the eigenvalues that noise alone would have; 1 where that is not known."""
+        n_images = min(self.n_noise_components, IMAGES_FOR_COVARIANCE)
+        return noise_edge(len(self.eigenvalues), self.n_voxels, self.covariance, n_images)
 
     def lag_one(self) -> tuple[float, float, float]:
         """Correlation of neighbours along x, y and z."""

@@ -3,12 +3,15 @@
 import numpy as np
 
 from ..checks import Finding
+from ..checks.header import listed
 from ..series import Series
 from .anatomy import anatomy_of
 from .components import FEW_VOLUMES
+from .levels import UNEQUAL
 from .model import NoiseModel
 
 CORRELATED = 0.1  # of neighbours; above it, noise is not white
+STEP, MOST_GROUPS = 1.1, 3  # between groups of volumes of like noise; above it they are not told
 AIR_MAYBE_TOO_QUIET, AIR_TOO_QUIET = 1.35, 2.5  # head over air: a note; a warning
 # Noise map against image beyond smooth profiles, correlation and slope. Maps of coils and of
 # parallel imaging stay below .36 and .18; ventricles with twice the noise come to .58 and .52.
@@ -19,10 +22,46 @@ def describe_noise(noise: NoiseModel, mask: np.ndarray) -> str:
     """The noise in one line."""
     x, y, z = noise.lag_one()
     law = f"{noise.law} with N = {noise.n_coils:.1f}" if noise.law == "nc-chi" else noise.law
+    each = ""
+    if noise.levels is not None:
+        each = f"times {noise.levels.min():.2f} to {noise.levels.max():.2f} in single volumes, "
     return (
-        f"noise: {law}, sigma {np.median(noise.sigma[mask]):.4g} (median in the mask), "
+        f"noise: {law}, sigma {np.median(noise.sigma[mask]):.4g} (median in the mask), {each}"
         f"neighbours correlate by {x:.2f} / {y:.2f} / {z:.2f} (x / y / z); from {noise.source}"
     )
+
+
+def is_bulk(noise: NoiseModel) -> bool:
+    """Whether the noise is that of components, not of small places, differences or the air."""
+    return len(noise.eigenvalues) >= FEW_VOLUMES and noise.n_noise_components > 1
+
+
+def unequal_volumes(levels: np.ndarray) -> str:
+    """Which volumes have more noise than others, or less; "" where they are close.
+
+    levels  (V,), or (2 V,) of the real and then the imaginary parts of complex volumes
+    """
+    half = len(levels) // 2
+    if np.array_equal(levels[:half], levels[half:]):  # both parts
+        levels = levels[:half]
+    if levels.max() < UNEQUAL * levels.min():
+        return ""
+    order = np.argsort(levels, kind="stable")
+    steps = np.flatnonzero(levels[order][1:] > STEP * levels[order][:-1]) + 1
+    groups = np.split(order, steps)
+    most = max(groups, key=len)  # of equal size the quieter one
+    if not 2 <= len(groups) <= MOST_GROUPS:
+        return (
+            f"the noise of single volumes is {levels.min():.2f} to {levels.max():.2f} times that "
+            "of a typical one"
+        )
+    said = []
+    for group in groups:
+        if group is not most:
+            factor = float(np.median(levels[group]) / np.median(levels[most]))
+            have = "have" if len(group) > 1 else "has"
+            said.append(f"{listed(np.sort(group))} {have} {factor:.2g} times")
+    return f"{', '.join(said)} the noise of the rest"
 
 
 def remarks(
@@ -61,6 +100,16 @@ def remarks(
                 "look at the residual; if noise is left, give a noise map with --noise-in",
             )
         )
+    if is_bulk(noise) and noise.levels is not None and (said := unequal_volumes(noise.levels)):
+        found.append(
+            Finding(
+                "unequal-volumes",
+                "note",
+                said,
+                "nothing to do: every volume is denoised by its own noise; other programs take it "
+                "to be the same in all",
+            )
+        )
     off = noise.found_over_given
     if abs(off - 1) > 0.1:
         found.append(
@@ -72,9 +121,7 @@ def remarks(
             )
         )
     tail = noise.eigenvalues[-noise.n_noise_components :]
-    # else the noise is not that of components
-    is_bulk = len(noise.eigenvalues) >= FEW_VOLUMES and noise.n_noise_components > 1
-    if is_bulk and tail[0] > 2 * tail[-1]:
+    if is_bulk(noise) and tail[0] > 2 * tail[-1]:
         found.append(
             Finding(
                 "no-noise-bulk",
