@@ -10,7 +10,8 @@ import quell as package
 from quell.noise import LAGS, NoiseModel
 from quell.series import InputError, Series
 from quell.simulate import corrupt, phantom
-from quell.uncertainty import posterior_sd
+from quell.simulate.corruption import tap, unit_noise
+from quell.uncertainty import add_left_out, posterior_sd
 
 SHAPE = (24, 24, 8)
 
@@ -48,6 +49,19 @@ def test_it_differs_from_place_to_place_and_from_shell_to_shell():
         assert np.mean(sd[part] ** 2) == pytest.approx(expected, rel=0.1)
 
 
+def test_it_is_as_steady_as_what_it_tells():
+    """h: the mean of alike volumes, Var = 1/V everywhere; one probe alone varies by a quarter."""
+    V, rng, noise = 10, np.random.default_rng(7), correlated((0.5, 0.5, 0))
+    X = sigma_1(rng.standard_normal((*SHAPE, V)), fourth_axis="repetitions")
+
+    def mean(y):
+        return np.repeat(y.mean(axis=3, keepdims=True), V, axis=3)
+
+    sd = posterior_sd(mean, X, mean(X.data), noise, np.ones(SHAPE, bool), rng)
+    assert np.sqrt(np.mean(sd**2)) == pytest.approx(V**-0.5, rel=0.1)
+    assert np.std(sd) < 0.1 * np.mean(sd)
+
+
 def test_noise_that_correlates_is_let_through_by_a_blur():
     """h = K y: Var = (K Σ)_ii, which is more than K_ii where neighbours share their noise."""
     rng, noise = np.random.default_rng(2), white()
@@ -60,6 +74,90 @@ def test_noise_that_correlates_is_let_through_by_a_blur():
 
     sd = posterior_sd(blurred, X, blurred(X.data), noise, np.ones(SHAPE, bool), rng)
     assert np.mean(sd[4:-4] ** 2) == pytest.approx(0.5 + 0.25 * 2 * 0.4, rel=0.05)
+
+
+# ---- what the denoiser left out ----------------------------------------------------------------
+
+SAID = 0.2  # before anything is added
+NOBODY = np.zeros((0, 4), int)  # voxels that were kept as they were
+ALIKE = (0.17, 0.34, 0.0)
+
+
+def correlated(correlation=ALIKE) -> NoiseModel:
+    """The exact autocorrelation of `unit_noise`, which has three taps an axis."""
+    noise = white()
+    lines = [np.zeros(n) for n in noise.covariance.shape]
+    for line, lag, lag_1 in zip(lines, LAGS, correlation, strict=True):
+        a = tap(lag_1)
+        of_lags = np.array([1 + 2 * a * a, 2 * a, a * a]) / (1 + 2 * a * a)
+        for n in range(min(lag, 2) + 1):
+            line[lag + n] = line[lag - n] = of_lags[n]
+    noise.covariance[:] = np.einsum("i,j,k->ijk", *lines)
+    return noise
+
+
+def residual_of_noise(n_volumes: int, correlation, seed: int, shape=SHAPE) -> np.ndarray:
+    rng, taps = np.random.default_rng(seed), tuple(tap(c) for c in correlation)
+    return np.stack([unit_noise(shape, rng, taps) for _ in range(n_volumes)], axis=3)
+
+
+def ball(radius: float, centre=(12, 12, 4)) -> np.ndarray:
+    axes = np.indices(SHAPE) - np.array(centre)[:, None, None, None]
+    return (axes**2).sum(axis=0) <= radius**2
+
+
+@pytest.mark.parametrize("correlation", [(0, 0, 0), ALIKE])
+@pytest.mark.parametrize("slices", [1, 8])
+def test_noise_alone_hardly_changes_it(correlation, slices):
+    shape = (40, 40, slices)
+    residual = residual_of_noise(12, correlation, 4, shape)
+    mask = np.zeros(shape, bool)
+    mask[5:-5, 5:-5] = True
+    sd = np.full(residual.shape, SAID, np.float32)
+    add_left_out(sd, residual, mask, correlated(correlation), NOBODY)
+    changed = np.mean(sd[mask] > SAID)
+    assert 0.0005 < changed < 0.01  # it looks everywhere, with the chance that it says
+    assert sd[mask].mean() == pytest.approx(SAID, rel=0.02)
+
+
+@pytest.mark.parametrize("amplitude", [-2.0, 2.0, 4.0])
+def test_where_a_volume_shows_what_was_left_out_it_is_about_as_large(amplitude):
+    residual, where = residual_of_noise(20, ALIKE, 5), ball(3.0)
+    residual[where, :10] += amplitude
+    sd = np.full(residual.shape, SAID, np.float32)
+    mask = np.ones(SHAPE, bool)
+    add_left_out(sd, residual, mask, correlated(), NOBODY)
+    assert np.sqrt(np.mean(sd[ball(1.5), :10] ** 2)) == pytest.approx(abs(amplitude), rel=0.2)
+    assert np.sqrt(np.mean(sd[where, :10] ** 2)) == pytest.approx(abs(amplitude), rel=0.35)
+    left_out = amplitude**2 * where.mean()  # the window spreads it, and takes little away
+    assert np.mean(sd[..., :10] ** 2) - SAID**2 == pytest.approx(left_out, rel=0.3)
+    assert sd[..., 10:].mean() == pytest.approx(SAID, rel=0.02)  # the other volumes
+
+
+def test_outside_the_mask_nothing_changes_and_at_its_rim_it_is_as_large():
+    """Half of the window lies outside at a flat rim, and what is there counts for nothing."""
+    residual = residual_of_noise(20, ALIKE, 6)
+    mask = np.zeros(SHAPE, bool)
+    mask[12:] = True
+    residual[~mask] += 50
+    sd = np.full(residual.shape, SAID, np.float32)
+    add_left_out(sd, residual, mask, correlated(), NOBODY)
+    assert np.all(sd[~mask] == np.float32(SAID))
+    assert np.mean(sd[12] > SAID) < 0.01
+    residual[12:16] += 1.0
+    add_left_out(sd, residual, mask, correlated(), NOBODY)
+    assert np.sqrt(np.mean(sd[12] ** 2)) == pytest.approx(1.0, rel=0.15)
+
+
+def test_what_was_kept_as_it_was_has_the_noise_of_the_scan():
+    residual = np.zeros((*SHAPE, 3), np.float32)
+    sd = np.full(residual.shape, SAID, np.float32)
+    sd[3, 3, 3, 1] = 1.5
+    kept = np.array([[2, 2, 2, 0], [3, 3, 3, 1]])
+    add_left_out(sd, residual, np.ones(SHAPE, bool), white(), kept)
+    assert sd[2, 2, 2, 0] == 1
+    assert sd[3, 3, 3, 1] == 1.5  # more is not made less
+    assert np.count_nonzero(sd != np.float32(SAID)) == 2
 
 
 @pytest.mark.parametrize("law", ["gaussian", "rician"])
