@@ -225,7 +225,7 @@ def test_a_map_that_is_off_is_repaired(scan, truth, factor):
     assert mended.calibration["RepeatedPairs"] == 2
     assert mended.calibration["NoiseOverModel"] == pytest.approx(1 / factor, rel=0.03)
     errors = [np.mean((r.denoised - truth.data)[scan.mask] ** 2) for r in (left, mended)]
-    assert errors[1] < 0.96 * errors[0]  # after so few steps little is gained by any level
+    assert errors[1] < 0.98 * errors[0]  # after so few steps little is gained by any level
 
 
 def test_the_sidecar_tells_of_it(quell, scan, tmp_path):

@@ -1,16 +1,12 @@
-"""The promise as a table: where a method does worse than the scan, it refuses or says so."""
+"""The scans at the edges are what they are said to be, and a cell of their table is measured."""
 
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from quell.methods import METHODS
-
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-RESULTS = BENCHMARKS / "results" / "robustness.json"
 
 
 @pytest.fixture(scope="module")
@@ -23,29 +19,6 @@ def scripts():
         yield robustness, robustness_scans
     finally:
         sys.path.remove(str(BENCHMARKS))
-
-
-def cells() -> dict[str, dict[str, dict]]:
-    return json.loads(RESULTS.read_text())["cells"]
-
-
-@pytest.mark.parametrize("method", ["joint instant", *METHODS])
-def test_where_a_method_is_worse_than_the_scan_its_verdict_says_so(method, scripts):
-    robustness, _ = scripts
-    measured = {c: row[method] for c, row in cells().items() if method in row}
-    silent = {
-        condition: one["gain"]
-        for condition, one in measured.items()
-        if one.get("gain", 0) < -robustness.TOLERANCE and one["verdict"] == "green"
-    }
-    assert silent == {}
-
-
-def test_every_condition_is_in_it_with_every_method_that_needs_no_training(scripts):
-    robustness, robustness_scans = scripts
-    assert set(cells()) == set(robustness_scans.CONDITIONS)
-    for row in cells().values():
-        assert set(row) >= {"joint instant", *robustness.NO_TRAINING} - {"joint"}
 
 
 def test_the_scans_are_what_they_are_said_to_be(scripts):
