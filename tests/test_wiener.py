@@ -84,7 +84,8 @@ def test_one_image_is_drawn_towards_its_mean_by_its_noise():
     inside = y[scan.mask].astype(float)
     mean, variance = inside.mean(), inside.var()
     expected = mean + (variance - 1) / variance * (y - mean)
-    np.testing.assert_allclose(filtered(scan), expected, atol=1e-4)
+    there = scan.mask  # outside it, another mean and another variance
+    np.testing.assert_allclose(filtered(scan)[there], expected[there], atol=1e-4)
 
 
 def test_a_scan_loses_most_of_its_noise_in_a_moment():
