@@ -100,7 +100,8 @@ def remarks(
                 "look at the residual; if noise is left, give a noise map with --noise-in",
             )
         )
-    if is_bulk(noise) and noise.levels is not None and (said := unequal_volumes(noise.levels)):
+    is_series = len(noise.eigenvalues) >= FEW_VOLUMES  # images of one contrast each differ anyway
+    if is_series and noise.levels is not None and (said := unequal_volumes(noise.levels)):
         found.append(
             Finding(
                 "unequal-volumes",
